@@ -1,0 +1,9 @@
+//! Muster: backup and disaster recovery for a whole application stack, proved by
+//! restore drills. docs/ARCHITECTURE.md has the rooms and the flow, docs/FORMAT.md the
+//! repository's format.
+
+pub mod model;
+pub mod ports;
+pub mod sources;
+pub mod stores;
+pub mod sys;

@@ -1,0 +1,369 @@
+//! What a capture is made of: named entries with attributes, whose content is a
+//! list of extents into chunks.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+
+use super::id::ChunkId;
+use super::time::Time;
+
+/// An entry's path: components, none empty, joined by one zero byte. Byte order of
+/// this form is the order of a depth-first walk with sorted names.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+#[cbor(transparent)]
+pub struct EntryPath(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
+
+/// Longest path, in bytes (Linux's PATH_MAX twice over).
+pub const PATH_MAX_BYTES: usize = 8192;
+
+impl EntryPath {
+    /// From components. `None` where one is empty, `.`, `..`, holds a zero byte or a
+    /// slash, or the whole is empty or too long: such a path could leave a target.
+    pub fn from_components<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let mut joined = Vec::new();
+        for (i, part) in parts.into_iter().enumerate() {
+            if i > 0 {
+                joined.push(0);
+            }
+            joined.extend_from_slice(part);
+            if part.contains(&0) {
+                return None;
+            }
+        }
+        let path = Self(joined);
+        path.is_safe().then_some(path)
+    }
+
+    /// From text as a person writes it, `a/b/c`; leading and trailing slashes go.
+    pub fn from_display(text: &[u8]) -> Option<Self> {
+        Self::from_components(text.split(|b| *b == b'/').filter(|part| !part.is_empty()))
+    }
+
+    /// A child of this path.
+    pub fn child(&self, name: &[u8]) -> Option<Self> {
+        Self::from_components(self.components().chain([name]))
+    }
+
+    /// Whether every component is one that may be used as a file name inside a
+    /// target. Decoding does not check this; readers of stored entries must.
+    pub fn is_safe(&self) -> bool {
+        !self.0.is_empty()
+            && self.0.len() <= PATH_MAX_BYTES
+            && self
+                .0
+                .split(|b| *b == 0)
+                .all(|part| !part.is_empty() && part != b"." && part != b".." && !part.contains(&b'/'))
+    }
+
+    /// Its components.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|b| *b == 0).filter(|part| !part.is_empty())
+    }
+
+    /// The last component.
+    pub fn leaf(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == 0).next().unwrap_or(&[])
+    }
+
+    /// The path without its last component; `None` at the top.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.iter().rposition(|b| *b == 0).map(|at| Self(self.0[..at].to_vec()))
+    }
+
+    /// Whether this is `ancestor` or lies below it.
+    pub fn is_within(&self, ancestor: &Self) -> bool {
+        self.0.starts_with(&ancestor.0) && matches!(self.0.get(ancestor.0.len()), None | Some(0))
+    }
+
+    /// The stored form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// With slashes, as bytes: a relative file path on Unix.
+    pub fn to_slashed(&self) -> Vec<u8> {
+        self.0.iter().map(|b| if *b == 0 { b'/' } else { *b }).collect()
+    }
+}
+
+/// With slashes; bytes that are not UTF-8 and control characters are escaped.
+impl fmt::Display for EntryPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.to_slashed().utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+impl fmt::Debug for EntryPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// How finely a stream is cut (DESIGN section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChunkClass {
+    /// Files and dumps: 256 KiB / 1 MiB / 4 MiB.
+    Bulk,
+    /// Rows, vector segments, anything rewritten in small places: 16 / 64 / 256 KiB.
+    Fine,
+}
+
+/// A device's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Device {
+    /// Major number.
+    #[n(0)]
+    pub major: u32,
+    /// Minor number.
+    #[n(1)]
+    pub minor: u32,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum EntryKind {
+    /// A regular file, or a named stream of a source that has no files.
+    #[n(0)]
+    File,
+    /// A directory.
+    #[n(1)]
+    Directory,
+    /// A symbolic link and where it points, as it stands.
+    #[n(2)]
+    Symlink(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Another name of the file at this path, which stands earlier in the capture.
+    #[n(3)]
+    HardLink(#[n(0)] EntryPath),
+    /// A named pipe.
+    #[n(4)]
+    Fifo,
+    /// A character device.
+    #[n(5)]
+    CharDevice(#[n(0)] Device),
+    /// A block device.
+    #[n(6)]
+    BlockDevice(#[n(0)] Device),
+    /// A Unix socket; recorded, not restored.
+    #[n(7)]
+    Socket,
+}
+
+/// Whether what stands in the capture is what was there.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum EntryState {
+    /// Captured whole.
+    #[n(0)]
+    Good,
+    /// It changed each time it was read; the last reading was kept.
+    #[n(1)]
+    Changed,
+    /// It could not be read, and why; there is no content.
+    #[n(2)]
+    Unreadable(#[n(0)] String),
+}
+
+/// One extended attribute (POSIX ACLs are stored as these, as Linux does).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Xattr {
+    /// Its name, namespace included.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// Its value.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+/// A file's attributes. The last four serve to see that a file is unchanged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Attrs {
+    /// Permission bits, set-id and sticky bits included (`st_mode & 0o7777`).
+    #[n(0)]
+    pub mode: u32,
+    /// Owner.
+    #[n(1)]
+    pub uid: u32,
+    /// Group.
+    #[n(2)]
+    pub gid: u32,
+    /// Owner's name where the host knew one.
+    #[n(3)]
+    pub user: Option<String>,
+    /// Group's name where the host knew one.
+    #[n(4)]
+    pub group: Option<String>,
+    /// Last change of content.
+    #[n(5)]
+    pub mtime: Time,
+    /// Extended attributes, sorted by name.
+    #[n(6)]
+    pub xattrs: Option<Vec<Xattr>>,
+    /// Last change of the inode.
+    #[n(7)]
+    pub ctime: Time,
+    /// Device the file is on.
+    #[n(8)]
+    pub dev: u64,
+    /// Inode number.
+    #[n(9)]
+    pub inode: u64,
+    /// Number of names.
+    #[n(10)]
+    pub nlink: u64,
+}
+
+/// A piece of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Extent {
+    /// `len` bytes of a chunk from `start`.
+    #[n(0)]
+    Chunk {
+        /// Which chunk.
+        #[n(0)]
+        id: ChunkId,
+        /// First byte inside the opened chunk.
+        #[n(1)]
+        start: u32,
+        /// How many bytes.
+        #[n(2)]
+        len: u32,
+    },
+    /// Zeros that take no room (a hole of a sparse file).
+    #[n(1)]
+    Hole {
+        /// How many bytes.
+        #[n(0)]
+        len: u64,
+    },
+}
+
+impl Extent {
+    /// Bytes of the stream that it stands for.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Chunk { len, .. } => u64::from(*len),
+            Self::Hole { len } => *len,
+        }
+    }
+    /// Whether it stands for nothing; such an extent is not canonical.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The root of a tree of metadata chunks that holds a list too long to stand inline.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct TreeRef {
+    /// The root page, a chunk of a metadata blob.
+    #[n(0)]
+    pub root: ChunkId,
+    /// Levels above the leaves: 0 where the root is a leaf.
+    #[n(1)]
+    pub level: u8,
+    /// Records in all leaves.
+    #[n(2)]
+    pub records: u64,
+    /// Bytes that the records stand for.
+    #[n(3)]
+    pub bytes: u64,
+}
+
+/// A stream's recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Content {
+    /// Few extents, in place.
+    #[n(0)]
+    Inline(#[n(0)] Vec<Extent>),
+    /// Many, in a tree of metadata chunks.
+    #[n(1)]
+    Tree(#[n(0)] TreeRef),
+}
+
+impl Content {
+    /// Length of the stream in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Inline(extents) => extents.iter().map(Extent::len).sum(),
+            Self::Tree(tree) => tree.bytes,
+        }
+    }
+    /// Whether the stream has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One record of a capture's catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Entry {
+    /// Where; unique and ascending in a catalogue.
+    #[n(0)]
+    pub path: EntryPath,
+    /// What.
+    #[n(1)]
+    pub kind: EntryKind,
+    /// Whole, changed or unreadable.
+    #[n(2)]
+    pub state: EntryState,
+    /// Length of the content in bytes.
+    #[n(3)]
+    pub size: u64,
+    /// Attributes, where the source has such.
+    #[n(4)]
+    pub attrs: Option<Attrs>,
+    /// The recipe, where there is content.
+    #[n(5)]
+    pub content: Option<Content>,
+}
+
+impl Entry {
+    /// A good entry without attributes or content.
+    pub fn new(path: EntryPath, kind: EntryKind) -> Self {
+        Self { path, kind, state: EntryState::Good, size: 0, attrs: None, content: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_order_of_paths_is_walk_order() {
+        let mut paths: Vec<_> = ["a.b", "a", "a/x", "a/x/y", "a-", "b"]
+            .iter()
+            .map(|p| EntryPath::from_display(p.as_bytes()).unwrap())
+            .collect();
+        paths.sort();
+        let shown: Vec<_> = paths.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["a", "a/x", "a/x/y", "a-", "a.b", "b"]);
+    }
+
+    #[test]
+    fn unsafe_components_are_refused() {
+        for bad in [&b""[..], b".", b"..", b"a/b", b"a\0b"] {
+            assert!(EntryPath::from_components([b"ok".as_slice(), bad]).is_none(), "{bad:?}");
+        }
+        assert!(EntryPath::from_components([]).is_none());
+        assert!(EntryPath::from_display(b"a/../b").is_none());
+    }
+
+    #[test]
+    fn within_means_whole_components() {
+        let p = |s: &str| EntryPath::from_display(s.as_bytes()).unwrap();
+        assert!(p("a/b").is_within(&p("a")));
+        assert!(p("a").is_within(&p("a")));
+        assert!(!p("ab").is_within(&p("a")));
+    }
+}

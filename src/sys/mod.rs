@@ -1,0 +1,1 @@
+//! The real clock, entropy and processes of this machine.
