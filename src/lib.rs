@@ -4,6 +4,7 @@
 
 pub mod model;
 pub mod ports;
+pub mod repo;
 pub mod sources;
 pub mod stores;
 pub mod sys;

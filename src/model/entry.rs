@@ -326,12 +326,15 @@ pub struct Entry {
     /// The recipe, where there is content.
     #[n(5)]
     pub content: Option<Content>,
+    /// Signature stream of the content, for deltas.
+    #[n(6)]
+    pub signature: Option<TreeRef>,
 }
 
 impl Entry {
     /// A good entry without attributes or content.
     pub fn new(path: EntryPath, kind: EntryKind) -> Self {
-        Self { path, kind, state: EntryState::Good, size: 0, attrs: None, content: None }
+        Self { path, kind, state: EntryState::Good, size: 0, attrs: None, content: None, signature: None }
     }
 }
 

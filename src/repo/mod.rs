@@ -1,0 +1,20 @@
+//! The repository: its format (docs/FORMAT.md) and the engine that reads and writes it.
+
+pub mod cbor;
+pub mod chunker;
+pub mod format;
+pub mod index;
+pub mod keys;
+pub mod layout;
+pub mod limits;
+pub mod pack;
+pub mod pipeline;
+pub mod reader;
+pub mod repository;
+pub mod seal;
+pub mod secrets;
+pub mod sign;
+pub mod tree;
+#[cfg(test)]
+mod testing;
+pub mod trust;

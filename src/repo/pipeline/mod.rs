@@ -1,0 +1,320 @@
+//! The one write pipeline: streams -> chunks -> ids -> (known? refer) -> blobs -> zstd ->
+//! verify -> age -> packs -> store -> index.
+//!
+//! Four kinds of threads, joined by bounded channels: *readers* run streams and cut chunks,
+//! *sealers* compress, verify and encrypt, one *packer* fills packs, *uploaders* store them and the
+//! index objects that name them. A budget bounds the bytes under way. The first failure of any
+//! thread stops all.
+
+pub mod budget;
+mod capture;
+mod stages;
+mod stream;
+
+pub use capture::{CaptureStats, SinkOptions, SourceCapture};
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::model::{ChunkId, Content, EpochId, Error, PackId, PartyId, Result};
+
+use super::format::{EpochKind, Totals};
+use super::index::{Index, Location};
+use super::layout::PackKind;
+use super::repository::Repository;
+use budget::{Budget, Permit};
+
+/// How a pipeline is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of memory that the whole backup should stay near.
+    pub memory_bytes: u64,
+    /// Threads for readers and for sealers, each.
+    pub threads: usize,
+    /// Threads that store packs.
+    pub uploads: usize,
+    /// Count only: nothing is sealed or stored.
+    pub dry_run: bool,
+}
+
+/// Figures of a running pipeline, for progress displays.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Entries captured.
+    pub items: AtomicU64,
+    /// Bytes of content gone through, unchanged content included.
+    pub bytes: AtomicU64,
+    /// Bytes read from sources.
+    pub bytes_read: AtomicU64,
+    /// Plain bytes of new chunks.
+    pub bytes_new: AtomicU64,
+    /// Sealed bytes stored.
+    pub bytes_stored: AtomicU64,
+    /// New chunks.
+    pub chunks_new: AtomicU64,
+    /// Chunks that were known.
+    pub chunks_known: AtomicU64,
+    /// Packs stored.
+    pub packs: AtomicU64,
+    /// Index objects stored.
+    pub index_objects: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// As they stand in a manifest.
+    pub fn totals(&self) -> Totals {
+        let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        Totals {
+            bytes_new: get(&self.bytes_new),
+            bytes_stored: get(&self.bytes_stored),
+            chunks_new: get(&self.chunks_new),
+            packs: get(&self.packs),
+        }
+    }
+}
+
+/// New chunks on their way to become one blob.
+struct SealJob {
+    kind: PackKind,
+    chunks: Vec<(ChunkId, u32)>,
+    plain: Vec<u8>,
+    permit: Permit,
+}
+
+/// State that all threads share.
+pub(crate) struct Shared<'r> {
+    pub(crate) repo: &'r Repository,
+    pub(crate) index: &'r Index,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) options: Options,
+    own: PartyId,
+    trusted_sealers: Vec<PartyId>,
+    present: RwLock<HashSet<PackId>>,
+    condemned: HashSet<PackId>,
+    claims: Vec<Mutex<HashSet<ChunkId>>>,
+    referenced: RwLock<HashSet<PackId>>,
+    budget: Arc<Budget>,
+    failure: Mutex<Option<Error>>,
+    failed: AtomicBool,
+    data_epoch: (EpochId, age::x25519::Recipient),
+    meta_epoch: (EpochId, age::x25519::Recipient),
+}
+
+const CLAIM_SHARDS: usize = 64;
+
+impl<'r> Shared<'r> {
+    fn new(repo: &'r Repository, index: &'r Index, options: Options, counters: Arc<Counters>) -> Result<Self> {
+        let own = repo.writer()?.sign.party();
+        let mut trusted_sealers = vec![own];
+        trusted_sealers.extend(repo.trusted().writer(&own).map(|w| w.shares_with.clone()).unwrap_or_default());
+        let (data_id, data) = repo.current_epoch(EpochKind::Data)?;
+        let (meta_id, meta) = repo.current_epoch(EpochKind::Meta)?;
+        // Read after the session was announced: the caller's order.
+        let condemned = repo.condemned()?;
+        let present = RwLock::new(repo.list_packs()?.into_keys().collect());
+        Ok(Self {
+            own,
+            trusted_sealers,
+            present,
+            condemned,
+            claims: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
+            referenced: RwLock::default(),
+            budget: Budget::new(options.memory_bytes / 2),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            data_epoch: (data_id, data.clone()),
+            meta_epoch: (meta_id, meta.clone()),
+            counters,
+            options,
+            repo,
+            index,
+        })
+    }
+
+    /// Keeps the first failure and stops everybody.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        // An echo may be heard before the failure itself is recorded.
+        if failure.as_ref().is_none_or(is_echo) {
+            *failure = Some(error);
+        }
+        self.failed.store(true, Ordering::Release);
+        self.budget.close();
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
+        &self.claims[usize::from(id.0[0]) % CLAIM_SHARDS]
+    }
+
+    /// A stored place that may be referred to: of a trusted sealer, there, and not condemned.
+    fn stored(&self, id: &ChunkId) -> Result<Option<Location>> {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        self.index.find(id, &|signer, at| {
+            self.trusted_sealers.contains(&signer) && present.contains(&at.pack) && !self.condemned.contains(&at.pack)
+        })
+    }
+
+    fn refer(&self, pack: PackId) {
+        if !self.referenced.read().unwrap_or_else(PoisonError::into_inner).contains(&pack) {
+            self.referenced.write().unwrap_or_else(PoisonError::into_inner).insert(pack);
+        }
+    }
+
+    /// Whether the chunk is stored or on its way; if not, the caller has claimed it and must
+    /// send it on.
+    fn is_known_or_claim(&self, id: &ChunkId) -> Result<bool> {
+        if self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return Ok(true);
+        }
+        if let Some(at) = self.stored(id)? {
+            self.refer(at.pack);
+            return Ok(true);
+        }
+        Ok(!self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
+    }
+
+    /// Whether the chunk is stored or on its way, without claiming it.
+    pub(crate) fn is_known(&self, id: &ChunkId) -> Result<bool> {
+        if self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return Ok(true);
+        }
+        let at = self.stored(id)?;
+        if let Some(at) = &at {
+            self.refer(at.pack);
+        }
+        Ok(at.is_some())
+    }
+
+    /// A pack of this run is in the store.
+    fn arrived(&self, pack: PackId) {
+        self.present.write().unwrap_or_else(PoisonError::into_inner).insert(pack);
+        self.refer(pack);
+    }
+
+    /// Forgets claims that the index now answers for.
+    fn release_claims(&self, ids: impl Iterator<Item = ChunkId>) {
+        for id in ids {
+            self.shard(&id).lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
+    }
+}
+
+/// What a finished pipeline tells.
+pub struct Written<T> {
+    /// What the closure answered.
+    pub value: T,
+    /// Packs that the point refers to or that this run stored.
+    pub referenced: HashSet<PackId>,
+}
+
+/// A running pipeline, as its users see it.
+pub struct Pipeline<'p, 'r> {
+    pub(crate) shared: &'p Shared<'r>,
+    work: Sender<capture::Batch>,
+    seal: Sender<SealJob>,
+}
+
+/// Runs `body` with a pipeline. When it returns, everything is stored and indexed.
+pub fn run<T>(
+    repo: &Repository,
+    index: &Index,
+    options: Options,
+    counters: Arc<Counters>,
+    body: impl FnOnce(&Pipeline<'_, '_>) -> Result<T>,
+) -> Result<Written<T>> {
+    let threads = options.threads.max(1);
+    let uploads = options.uploads.max(1);
+    let shared = Shared::new(repo, index, options, counters)?;
+    let result = std::thread::scope(|scope| {
+        let shared = &shared;
+        let (work_in, work_out): (_, Work) = bounded::<capture::Batch>(threads * 2);
+        let (seal_in, seal_out) = bounded::<SealJob>(threads * 2);
+        let (pack_in, pack_out) = bounded::<stages::Sealed>(threads * 4);
+        let (upload_in, upload_out) = bounded::<stages::Ready>(1);
+        let (done_in, done_out) = bounded::<stages::Stored>(uploads * 2);
+        for n in 0..threads {
+            let (work, seal) = (work_out.clone(), seal_in.clone());
+            spawn(scope, shared, format!("read-{n}"), move || capture::reader(shared, &work, &seal));
+            let (seal, pack) = (seal_out.clone(), pack_in.clone());
+            spawn(scope, shared, format!("seal-{n}"), move || stages::sealer(shared, &seal, &pack));
+        }
+        spawn(scope, shared, "pack".to_owned(), move || stages::packer(shared, &pack_out, &upload_in));
+        for n in 0..uploads {
+            let (upload, done) = (upload_out.clone(), done_in.clone());
+            spawn(scope, shared, format!("upload-{n}"), move || stages::uploader(shared, &upload, &done));
+        }
+        let indexer = spawn(scope, shared, "index".to_owned(), move || stages::indexer(shared, &done_out));
+        // Only the threads may hold the ends they use, or nobody would ever see the end.
+        drop((work_out, seal_out, pack_in, upload_out, done_in));
+        let pipeline = Pipeline { shared, work: work_in, seal: seal_in };
+        let result = body(&pipeline);
+        if result.is_err() {
+            shared.fail(budget::stopped());
+        }
+        drop(pipeline);
+        let _ = indexer.map(std::thread::ScopedJoinHandle::join);
+        result
+    });
+    // What really went wrong is the first failure, unless the body has a reason of its own.
+    let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (result, failure) {
+        (Ok(value), None) => {
+            let referenced = shared.referenced.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Ok(Written { value, referenced })
+        }
+        (Ok(_), Some(failure)) => Err(failure),
+        (Err(error), Some(failure)) if is_echo(&error) => Err(failure),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn is_echo(error: &Error) -> bool {
+    error.why() == budget::stopped().why()
+}
+
+fn spawn<'scope, 'env, 'r: 'scope>(
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    shared: &'scope Shared<'r>,
+    name: String,
+    work: impl FnOnce() -> Result<()> + Send + 'scope,
+) -> Option<std::thread::ScopedJoinHandle<'scope, ()>> {
+    let guarded = move || {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => shared.fail(error),
+            Err(_) => shared.fail(Error::internal("run the pipeline", "a thread panicked")),
+        }
+    };
+    match std::thread::Builder::new().name(name).spawn_scoped(scope, guarded) {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            shared.fail(Error::io("start a thread", "the pipeline", error));
+            None
+        }
+    }
+}
+
+impl Pipeline<'_, '_> {
+    /// Stores bytes as data and answers with their recipe: for facts.
+    pub fn store_data(&self, bytes: &[u8]) -> Result<Content> {
+        stream::store_bytes(self.shared, &self.seal, bytes)
+    }
+
+    /// Whether some thread has failed, so that nothing more can succeed.
+    pub fn has_failed(&self) -> bool {
+        self.shared.has_failed()
+    }
+}
+
+type Work = Receiver<capture::Batch>;

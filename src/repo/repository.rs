@@ -1,0 +1,713 @@
+//! An open repository: the only place that reads and writes stored objects. It keeps the
+//! order of writing (docs/FORMAT.md section 9.7).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+
+use age::x25519;
+use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
+
+use crate::model::{EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid};
+use crate::ports::{Clock, Entropy, ObjectMeta, Put, Store};
+
+use super::cbor;
+use super::chunker::Sizes;
+use super::format::{
+    ChunkerParams, Config, ConfigSecret, Epoch, EpochKind, EpochState, Label, Point, Predecessor, Recipient,
+    Session, SessionState, Times, Tombstone, VERSION, Writer,
+};
+use super::keys::{AnyRecipient, HostKeys, Identities, RecoveryKit, parse_epoch_identity};
+use super::layout;
+use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
+use super::seal::{self, Zstd};
+use super::secrets::Derived;
+use super::sign::{Envelope, Kind, SignKey};
+use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain};
+
+/// An epoch key as far as this host has it.
+pub struct OpenEpoch {
+    /// What it seals.
+    pub kind: EpochKind,
+    /// Seals.
+    pub recipient: x25519::Recipient,
+    /// Opens, where this host may.
+    pub identity: Option<x25519::Identity>,
+}
+
+/// What opening a repository needs.
+pub struct OpenWith<'a> {
+    /// The pinned root and the lowest acceptable config.
+    pub pin: Pin,
+    /// This host's keys; none when only a recovery kit is at hand.
+    pub host: Option<HostKeys>,
+    /// Identities given for this command.
+    pub identities: &'a Identities,
+    /// This repository's caches are kept below this folder.
+    pub cache_root: PathBuf,
+    /// zstd level for what is written.
+    pub compression_level: i32,
+}
+
+/// An open repository.
+pub struct Repository {
+    store: Arc<dyn Store>,
+    trusted: Trusted,
+    derived: Derived,
+    labels: Vec<Label>,
+    epochs: HashMap<EpochId, OpenEpoch>,
+    host: Option<HostKeys>,
+    cache_dir: PathBuf,
+    level: i32,
+    zstd_pool: Mutex<Vec<Zstd>>,
+}
+
+/// What `create` made.
+pub struct Created {
+    /// The new repository's id.
+    pub repository: RepositoryId,
+    /// The root's public key, to pin.
+    pub root: super::sign::PublicKey,
+}
+
+/// What a new repository is made of.
+pub struct NewRepository<'a> {
+    /// Root and first recovery identity.
+    pub kit: &'a RecoveryKit,
+    /// Its id, already in the kit's file.
+    pub id: RepositoryId,
+    /// The first writer.
+    pub writer: &'a HostKeys,
+    /// The writer's name for people.
+    pub writer_label: String,
+    /// More who may recover.
+    pub recipients: Vec<AnyRecipient>,
+}
+
+/// Random bytes of any length.
+pub fn random<const N: usize>(entropy: &dyn Entropy) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    entropy.fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Makes a repository in an empty place.
+pub fn create<C: age::Callbacks>(
+    store: &dyn Store,
+    new: &NewRepository<'_>,
+    callbacks: C,
+    entropy: &dyn Entropy,
+    clock: &dyn Clock,
+) -> Result<Created> {
+    refuse_non_empty(store)?;
+    let mut recipients = vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
+    for recipient in &new.recipients {
+        recipients.push((PartyId(random(entropy)?), recipient.clone()));
+    }
+    let (data, data_key) = new_epoch(EpochKind::Data, entropy)?;
+    let (meta, meta_key) = new_epoch(EpochKind::Meta, entropy)?;
+    for (who, recipient) in &recipients {
+        put_new(store, &layout::key(&data.id, who), &recipient.seal_identity(&data_key, callbacks.clone())?)?;
+        put_new(store, &layout::key(&meta.id, who), &recipient.seal_identity(&meta_key, callbacks.clone())?)?;
+    }
+    let writer_recipient = AnyRecipient::X25519(new.writer.identity.to_public());
+    let writer_id = new.writer.sign.party();
+    put_new(store, &layout::key(&meta.id, &writer_id), &writer_recipient.seal_identity(&meta_key, callbacks)?)?;
+    let mut labels = vec![
+        Label { party: recipients[0].0, text: "recovery kit".to_owned() },
+        Label { party: writer_id, text: new.writer_label.clone() },
+    ];
+    labels.sort_by_key(|l| l.party);
+    let secret = ConfigSecret { master: random(entropy)?, labels };
+    let sealed = seal_secret(&secret, &meta_key.to_public())?;
+    let config = Config {
+        version: VERSION,
+        repository: new.id,
+        number: 0,
+        parent: None,
+        made: clock.now(),
+        root: new.kit.root.public(),
+        chunker: ChunkerParams { bulk: Sizes::BULK, fine: Sizes::FINE },
+        times: Times::default(),
+        epochs: vec![data, meta],
+        recipients: recipients
+            .iter()
+            .map(|(id, r)| Recipient { id: *id, kind: r.kind().to_owned(), recipient: r.text() })
+            .collect(),
+        writers: vec![Writer {
+            id: writer_id,
+            signing_key: new.writer.sign.public(),
+            recipient: new.writer.identity.to_public().to_string(),
+            rights: 0,
+            shares_with: Vec::new(),
+        }],
+        drills: Vec::new(),
+        revocations: Vec::new(),
+        sealed,
+    };
+    let (name, bytes) = sign_config(&config, &new.kit.root);
+    put_new(store, &name, &bytes)?;
+    Ok(Created { repository: config.repository, root: config.root })
+}
+
+fn refuse_non_empty(store: &dyn Store) -> Result<()> {
+    store.list("", &mut |meta| {
+        Err(Error::new(ErrorKind::Refused, "make a repository", format!("the place is not empty: it holds {}", meta.name))
+            .on(store.describe())
+            .hint("name an empty folder or prefix; an existing repository is opened, not made"))
+    })
+}
+
+fn put_new(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<()> {
+    match store.put(name, &[bytes])? {
+        Put::Created => Ok(()),
+        Put::Exists => Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already").on(name.to_string())),
+    }
+}
+
+/// A fresh epoch and its identity.
+pub fn new_epoch(kind: EpochKind, entropy: &dyn Entropy) -> Result<(Epoch, x25519::Identity)> {
+    let identity = x25519::Identity::generate();
+    let epoch = Epoch {
+        id: EpochId(random(entropy)?),
+        kind,
+        recipient: identity.to_public().to_string(),
+        state: EpochState::Current,
+    };
+    Ok((epoch, identity))
+}
+
+fn seal_secret(secret: &ConfigSecret, meta: &x25519::Recipient) -> Result<Vec<u8>> {
+    let plain = Zeroizing::new(cbor::encode(secret));
+    seal::seal(&mut Zstd::new(3)?, meta, &plain)
+}
+
+/// Reads and verifies the config chain.
+pub fn read_chain(store: &dyn Store, pin: &Pin) -> Result<Trusted> {
+    let mut names = Vec::new();
+    store.list(layout::CONFIG, &mut |meta| {
+        names.push(meta.name);
+        if names.len() > 100_000 {
+            return Err(Error::new(ErrorKind::Limit, "read the configuration", "there are over 100,000 objects in config/"));
+        }
+        Ok(())
+    })?;
+    if names.is_empty() {
+        refuse_foreign_place(store)?;
+    }
+    let objects = names
+        .into_iter()
+        .map(|name| {
+            let bytes = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+            Ok(ConfigObject { name, bytes })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    verify_chain(objects, pin)
+}
+
+/// Tells an empty place from a folder of something else.
+fn refuse_foreign_place(store: &dyn Store) -> Result<()> {
+    store.list("", &mut |meta| {
+        Err(Error::new(ErrorKind::NotFound, "open the repository", format!("it has no config/, but holds {}", meta.name))
+            .on(store.describe())
+            .hint("this place holds something else, or its config/ was removed; check the address"))
+    })
+}
+
+impl Repository {
+    /// Opens a repository with whatever keys are at hand.
+    pub fn open(store: Arc<dyn Store>, with: OpenWith<'_>) -> Result<Self> {
+        let trusted = read_chain(&*store, &with.pin).map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
+        let cache_dir = with.cache_root.join(trusted.repository().to_string());
+        let mut epochs = HashMap::new();
+        for epoch in &trusted.config.epochs {
+            let recipient = x25519::Recipient::from_str(&epoch.recipient).map_err(|why| {
+                Error::new(ErrorKind::Damaged, "read the configuration", format!("an epoch's recipient is not one: {why}"))
+            })?;
+            let identity = open_epoch(&*store, epoch, with.host.as_ref(), with.identities)?;
+            epochs.insert(epoch.id, OpenEpoch { kind: epoch.kind, recipient, identity });
+        }
+        let current = trusted.current_epoch(EpochKind::Meta)?.id;
+        let Some(identity) = epochs[&current].identity.as_ref() else {
+            return Err(Error::new(ErrorKind::WrongKey, "open the repository", "no key at hand opens its metadata")
+                .on(store.describe())
+                .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
+        };
+        let plain = seal::open(&mut Zstd::new(3)?, identity, &trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)
+            .map_err(|e| e.on("config's sealed part"))?;
+        let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
+        create_private_dir(&cache_dir)?;
+        Ok(Self {
+            derived: Derived::new(&Zeroizing::new(secret.master)),
+            labels: secret.labels.clone(),
+            store,
+            trusted,
+            epochs,
+            host: with.host,
+            cache_dir,
+            level: with.compression_level,
+            zstd_pool: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+    /// The newest trusted config.
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+    /// The repository's id.
+    pub fn id(&self) -> &RepositoryId {
+        self.trusted.repository()
+    }
+    /// Keys derived from the master secret.
+    pub fn derived(&self) -> &Derived {
+        &self.derived
+    }
+    /// This host's cache of this repository.
+    pub fn cache_dir(&self) -> &Path {
+        &self.cache_dir
+    }
+    /// The name for people of a party.
+    pub fn label(&self, party: &PartyId) -> Option<&str> {
+        self.labels.iter().find(|l| l.party == *party).map(|l| l.text.as_str())
+    }
+    /// All labels.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+    /// An epoch.
+    pub fn epoch(&self, id: &EpochId) -> Result<&OpenEpoch> {
+        self.epochs.get(id).ok_or_else(|| {
+            Error::new(ErrorKind::Untrusted, "open", format!("epoch {id} is not in the configuration"))
+        })
+    }
+    /// Every epoch.
+    pub fn epochs(&self) -> &HashMap<EpochId, OpenEpoch> {
+        &self.epochs
+    }
+    /// The epoch to which new bytes of a kind are sealed.
+    pub fn current_epoch(&self, kind: EpochKind) -> Result<(EpochId, &x25519::Recipient)> {
+        let id = self.trusted.current_epoch(kind)?.id;
+        Ok((id, &self.epoch(&id)?.recipient))
+    }
+    /// Whether content can be opened here.
+    pub fn can_open_data(&self) -> bool {
+        self.epochs.values().any(|e| e.kind == EpochKind::Data && e.identity.is_some())
+    }
+    /// Identities of all metadata epochs that this host has.
+    pub fn meta_identities(&self) -> Vec<&dyn age::Identity> {
+        let meta = self.epochs.values().filter(|e| e.kind == EpochKind::Meta);
+        meta.filter_map(|e| e.identity.as_ref()).map(|i| i as &dyn age::Identity).collect()
+    }
+    /// This host's keys as a writer in good standing.
+    pub fn writer(&self) -> Result<&HostKeys> {
+        let host = self.host.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "write to the repository", "this host's keys are not given")
+                .hint("set repository.keys in muster.toml to the file that `muster init` or `muster key request` wrote")
+        })?;
+        let party = host.sign.party();
+        match self.trusted.writer(&party) {
+            Some(writer) if writer.signing_key == host.sign.public() => Ok(host),
+            _ => Err(Error::new(ErrorKind::Untrusted, "write to the repository", format!("this host's key {party} is not admitted, or was revoked"))
+                .hint("ask the holder of the root key to run `muster key admit` with this host's `muster key request`")),
+        }
+    }
+
+    /// Runs `work` with a zstd context of the pool.
+    pub fn with_zstd<T>(&self, work: impl FnOnce(&mut Zstd) -> Result<T>) -> Result<T> {
+        let pooled = self.zstd_pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let mut zstd = match pooled {
+            Some(zstd) => zstd,
+            None => Zstd::new(self.level)?,
+        };
+        let result = work(&mut zstd);
+        self.zstd_pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(zstd);
+        result
+    }
+
+    /// A zstd context of this repository's level.
+    pub fn new_zstd(&self) -> Result<Zstd> {
+        Zstd::new(self.level)
+    }
+
+    // ---- small signed objects ----
+
+    /// Signs `value` with this host's key, seals it to the metadata epoch and stores it.
+    pub fn put_signed<T: Encode<()>>(&self, kind: Kind, name: &ObjectName, value: &T) -> Result<Hash> {
+        let key = &self.writer()?.sign;
+        let envelope = Envelope::sign(key, self.id(), kind, Some(name), cbor::encode(value));
+        let sealed = self.seal_envelope(&envelope)?;
+        put_new(&*self.store, name, &sealed)?;
+        Ok(envelope.payload_hash())
+    }
+
+    /// Seals an envelope to the current metadata epoch.
+    pub fn seal_envelope(&self, envelope: &Envelope) -> Result<Vec<u8>> {
+        let (_, recipient) = self.current_epoch(EpochKind::Meta)?;
+        self.with_zstd(|zstd| seal::seal(zstd, recipient, &cbor::encode(envelope)))
+    }
+
+    /// Opens a sealed envelope, whose signature is still to be checked.
+    pub fn open_envelope(&self, name: &ObjectName, sealed: &[u8], limit: usize) -> Result<Envelope> {
+        self.with_zstd(|zstd| zstd.decompress(&seal::decrypt(&self.meta_identities(), sealed)?, limit))
+            .and_then(|plain| cbor::decode(&plain, "envelope"))
+            .map_err(|e| e.on(name.to_string()))
+    }
+
+    fn get_signed<T>(&self, kind: Kind, name: &ObjectName) -> Result<T>
+    where
+        T: Encode<()> + for<'b> Decode<'b, ()>,
+    {
+        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
+        self.trusted.verify_writer(&envelope, kind, Some(name))?;
+        cbor::decode(&envelope.payload, kind.word()).map_err(|e| e.on(name.to_string()))
+    }
+
+    // ---- points ----
+
+    /// Reads one point and checks who signed it.
+    pub fn read_point(&self, meta: &ObjectMeta) -> Result<StoredPoint> {
+        let sealed = self.store.get(&meta.name, POINT_MAX_BYTES as u64)?;
+        let envelope = self.open_envelope(&meta.name, &sealed, POINT_MAX_BYTES)?;
+        let damaged = |e: Error| e.on(meta.name.to_string());
+        let point: Point = match cbor::decode(&envelope.payload, "recovery point") {
+            Ok(point) => point,
+            // An unsigned forgery need not even decode: say first that nobody signed it.
+            Err(error) => {
+                self.trusted.verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
+                return Err(damaged(error));
+            }
+        };
+        self.trusted.verify_point(&envelope, &meta.name, &point)?;
+        if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
+            return Err(damaged(Error::new(ErrorKind::Untrusted, "trust the recovery point", "it does not say what its name and signature say")));
+        }
+        Ok(StoredPoint { hash: envelope.payload_hash(), stored_at: meta.stored_at, is_void: meta.stored_at > point.commit_before, point })
+    }
+
+    /// Every point, oldest first by the store's time, with what is wrong with it.
+    pub fn points(&self) -> Result<PointList> {
+        let mut metas = Vec::new();
+        self.store.list(layout::POINTS, &mut |meta| {
+            metas.push(meta);
+            Ok(())
+        })?;
+        metas.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
+        let tombstones = self.tombstones()?;
+        let mut list = PointList { tombstones, ..PointList::default() };
+        for meta in metas {
+            match self.read_point(&meta) {
+                Ok(point) => list.add(point),
+                Err(error) => list.refused.push((meta.name, error)),
+            }
+        }
+        self.forgive_copied_store(&mut list)?;
+        Ok(list)
+    }
+
+    /// In a store that is a plain copy the times mean nothing, so nothing is void
+    /// (docs/FORMAT.md section 9.1).
+    fn forgive_copied_store(&self, list: &mut PointList) -> Result<()> {
+        if !list.points.iter().any(|p| p.is_void) {
+            return Ok(());
+        }
+        let mut first = None;
+        self.store.list(layout::CONFIG, &mut |meta| {
+            first.get_or_insert(meta.stored_at);
+            Ok(())
+        })?;
+        let Some(first) = first else { return Ok(()) };
+        if list.points.iter().any(|p| p.is_void && first > p.point.commit_before) {
+            list.is_copy = true;
+            list.points.iter_mut().for_each(|p| p.is_void = false);
+        }
+        Ok(())
+    }
+
+    fn tombstones(&self) -> Result<HashMap<Ulid, Tombstone>> {
+        let mut names = Vec::new();
+        self.store.list(layout::TOMBSTONES, &mut |meta| {
+            names.push(meta.name);
+            Ok(())
+        })?;
+        let mut found = HashMap::new();
+        for name in names {
+            match self.get_signed::<Tombstone>(Kind::Tombstone, &name) {
+                Ok(stone) if self.may_remove(&stone) && layout::tombstone(&stone.point) == name => {
+                    found.insert(stone.point, stone);
+                }
+                Ok(_) => tracing::warn!(%name, "a tombstone was written by somebody who may not remove that point"),
+                Err(error) => tracing::warn!(%error, "a tombstone is not taken"),
+            }
+        }
+        Ok(found)
+    }
+
+    fn may_remove(&self, stone: &Tombstone) -> bool {
+        let rights = self.trusted.writer(&stone.by).map_or(0, |w| w.rights);
+        stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0
+    }
+
+    /// Stores a point. Everything it refers to must be durable before.
+    pub fn put_point(&self, point: &Point) -> Result<Hash> {
+        self.put_signed(Kind::Point, &layout::point(&point.id), point)
+    }
+
+    // ---- sessions ----
+
+    /// Stores renewal `renewal` of a session, and answers with the store's time of it.
+    pub fn put_session(&self, session: &Session) -> Result<Time> {
+        let name = layout::session(&session.id, session.renewal);
+        self.put_signed(Kind::Session, &name, session)?;
+        let meta = self.store.stat(&name)?.ok_or_else(|| {
+            Error::new(ErrorKind::Store, "renew the session", "the object is not there right after it was written").on(name.to_string())
+        })?;
+        Ok(meta.stored_at)
+    }
+
+    /// A session's next state.
+    pub fn session(&self, id: Ulid, job: &str, renewal: u32, state: SessionState, now: Time) -> Result<Session> {
+        Ok(Session {
+            id,
+            writer: self.writer()?.sign.party(),
+            job: job.to_owned(),
+            renewal,
+            state,
+            config: self.trusted.config.number,
+            at: now,
+        })
+    }
+
+    /// Packs that a mark condemns. Marks that nobody trusted signed do not count.
+    pub fn condemned(&self) -> Result<std::collections::HashSet<PackId>> {
+        let mut names = Vec::new();
+        self.store.list(layout::CONDEMNED, &mut |meta| {
+            names.push(meta.name);
+            Ok(())
+        })?;
+        let mut packs = std::collections::HashSet::new();
+        for name in names {
+            let sealed = self.store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+            let checked = self.open_envelope(&name, &sealed, SMALL_OBJECT_MAX_BYTES).and_then(|envelope| {
+                self.trusted.verify_writer(&envelope, Kind::Condemned, None)?;
+                cbor::decode::<super::format::Condemned>(&envelope.payload, "condemned mark")
+            });
+            match checked {
+                Ok(mark) => packs.extend(mark.packs),
+                Err(error) => tracing::warn!(%error, "a condemned mark is not taken"),
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Every pack in the store, with its size.
+    pub fn list_packs(&self) -> Result<HashMap<PackId, (layout::PackKind, u64)>> {
+        let mut packs = HashMap::new();
+        self.store.list(layout::PACKS, &mut |meta| {
+            if let Some((kind, id)) = layout::parse_pack(&meta.name) {
+                packs.insert(id, (kind, meta.size));
+            }
+            Ok(())
+        })?;
+        Ok(packs)
+    }
+
+    /// Stores an index object and answers with its hash.
+    pub fn put_index(&self, object: &[u8]) -> Result<Hash> {
+        let hash = Hash(*blake3::hash(object).as_bytes());
+        self.store.put(&layout::index(&hash), &[object])?;
+        Ok(hash)
+    }
+
+    // ---- changing the configuration (root) ----
+
+    /// Signs and stores the next configuration. `change` edits a copy of the newest; the
+    /// secret part is sealed anew to the current metadata epoch.
+    pub fn amend_config(
+        &self,
+        root: &SignKey,
+        now: Time,
+        new_meta: Option<&x25519::Recipient>,
+        change: impl FnOnce(&mut Config, &mut Vec<Label>) -> Result<()>,
+    ) -> Result<Trusted> {
+        if root.public() != self.trusted.config.root {
+            return Err(Error::new(ErrorKind::WrongKey, "change the configuration", "this root key is not this repository's"));
+        }
+        let mut config = self.trusted.config.clone();
+        let mut labels = self.labels.clone();
+        config.number += 1;
+        config.parent = Some(self.trusted.hash);
+        config.made = now;
+        change(&mut config, &mut labels)?;
+        labels.sort_by_key(|l| l.party);
+        let meta = match new_meta {
+            Some(recipient) => recipient,
+            None => self.current_epoch(EpochKind::Meta)?.1,
+        };
+        let master = self.master()?;
+        config.sealed = seal_secret(&ConfigSecret { master: *master, labels }, meta)?;
+        let (name, bytes) = sign_config(&config, root);
+        put_new(&*self.store, &name, &bytes)?;
+        Ok(Trusted { config, hash: Hash(*blake3::hash(&bytes).as_bytes()) })
+    }
+
+    fn master(&self) -> Result<Zeroizing<[u8; 32]>> {
+        let current = self.trusted.current_epoch(EpochKind::Meta)?.id;
+        let identity = self.epoch(&current)?.identity.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::WrongKey, "change the configuration", "no key at hand opens its sealed part")
+        })?;
+        let plain = Zeroizing::new(seal::open(&mut Zstd::new(3)?, identity, &self.trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)?);
+        let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
+        Ok(Zeroizing::new(secret.master))
+    }
+
+    /// Stores an epoch's identity for one recipient.
+    pub fn put_key<C: age::Callbacks>(
+        &self,
+        epoch: &EpochId,
+        identity: &x25519::Identity,
+        who: &PartyId,
+        recipient: &AnyRecipient,
+        callbacks: C,
+    ) -> Result<()> {
+        let sealed = recipient.seal_identity(identity, callbacks)?;
+        match self.store.put(&layout::key(epoch, who), &[&sealed])? {
+            // A file of this name is of an earlier, interrupted run of the same command.
+            Put::Created | Put::Exists => Ok(()),
+        }
+    }
+}
+
+fn open_epoch(
+    store: &dyn Store,
+    epoch: &Epoch,
+    host: Option<&HostKeys>,
+    identities: &Identities,
+) -> Result<Option<x25519::Identity>> {
+    let is_it = |identity: &x25519::Identity| identity.to_public().to_string() == epoch.recipient;
+    if let Some(host) = host.filter(|_| epoch.kind == EpochKind::Meta) {
+        let name = layout::key(&epoch.id, &host.sign.party());
+        if store.stat(&name)?.is_some() {
+            let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+            let opened = seal::decrypt(&[&host.identity], &sealed).ok().and_then(|p| parse_epoch_identity(&p));
+            if let Some(identity) = opened.filter(|i| is_it(i)) {
+                return Ok(Some(identity));
+            }
+        }
+    }
+    if identities.is_empty() {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    store.list(&format!("{}{}/", layout::KEYS, epoch.id), &mut |meta| {
+        names.push(meta.name);
+        Ok(())
+    })?;
+    let refs = identities.as_refs();
+    for name in names {
+        let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        match seal::decrypt(&refs, &sealed) {
+            Ok(plain) => match parse_epoch_identity(&plain).filter(|i| is_it(i)) {
+                Some(identity) => return Ok(Some(identity)),
+                None => tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it"),
+            },
+            Err(error) if error.kind() == ErrorKind::WrongKey => {}
+            Err(error) => tracing::warn!(%name, %error, "a key file cannot be read"),
+        }
+    }
+    Ok(None)
+}
+
+fn create_private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| Error::io("make the cache folder", dir.display().to_string(), e))
+}
+
+/// A point whose signature was checked.
+#[derive(Clone, Debug)]
+pub struct StoredPoint {
+    /// What it says.
+    pub point: Point,
+    /// Hash of its payload.
+    pub hash: Hash,
+    /// When the store received it.
+    pub stored_at: Time,
+    /// Whether it arrived too late to count.
+    pub is_void: bool,
+}
+
+/// All points, and what is wrong.
+#[derive(Debug, Default)]
+pub struct PointList {
+    /// Trusted points, oldest first; void ones are marked.
+    pub points: Vec<StoredPoint>,
+    /// Points whose tombstone counts.
+    pub removed: Vec<StoredPoint>,
+    /// Objects that are not taken for points, and why.
+    pub refused: Vec<(ObjectName, Error)>,
+    /// Tombstones that count.
+    pub tombstones: HashMap<Ulid, Tombstone>,
+    /// The store is a plain copy of another: its times mean nothing.
+    pub is_copy: bool,
+}
+
+impl PointList {
+    fn add(&mut self, point: StoredPoint) {
+        let removed = self.tombstones.get(&point.point.id).is_some_and(|t| t.hash == point.hash);
+        if removed { self.removed.push(point) } else { self.points.push(point) }
+    }
+
+    /// The newest point of a job that is not void.
+    pub fn newest(&self, job: Option<&str>) -> Option<&StoredPoint> {
+        let wanted = |p: &&StoredPoint| !p.is_void && job.is_none_or(|job| p.point.job == job);
+        self.points.iter().rev().find(wanted)
+    }
+
+    /// The newest point of one writer and job by sequence number.
+    pub fn newest_of(&self, writer: &PartyId, job: &str) -> Option<&StoredPoint> {
+        let own = |p: &&StoredPoint| p.point.writer == *writer && p.point.job == job;
+        self.points.iter().chain(&self.removed).filter(own).max_by_key(|p| p.point.seq)
+    }
+
+    /// What is missing from the rows of sequence numbers, in words: points that no tombstone
+    /// accounts for, and predecessors that are other than they were.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut rows: HashMap<(PartyId, &str), Vec<&StoredPoint>> = HashMap::new();
+        for point in self.points.iter().chain(&self.removed) {
+            rows.entry((point.point.writer, point.point.job.as_str())).or_default().push(point);
+        }
+        let mut found = Vec::new();
+        for ((writer, job), mut row) in rows {
+            row.sort_by_key(|p| p.point.seq);
+            let stone = |seq: u64| self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq);
+            let mut expected = 1;
+            for point in row {
+                found.extend(
+                    (expected..point.point.seq)
+                        .filter(|seq| !stone(*seq))
+                        .map(|seq| format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")),
+                );
+                expected = point.point.seq + 1;
+                found.extend(self.wrong_predecessor(point));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn wrong_predecessor(&self, point: &StoredPoint) -> Option<String> {
+        let Predecessor { id, hash } = point.point.predecessor.as_ref()?;
+        let before = self.points.iter().chain(&self.removed).find(|p| p.point.id == *id)?;
+        (before.hash != *hash).then(|| format!("point {} names a predecessor {id} that was other than the one there now", point.point.id))
+    }
+}

@@ -1,0 +1,214 @@
+//! The root-signed configuration chain, and whose signature is worth what
+//! (docs/FORMAT.md section 5).
+
+use crate::model::{Error, ErrorKind, Hash, ObjectName, PartyId, RepositoryId, Result};
+
+use super::cbor;
+use super::format::{Config, Epoch, EpochKind, EpochState, Point, Revocation, VERSION, VersionOnly, Writer};
+use super::layout;
+use super::sign::{Envelope, Kind, PublicKey, ROOT, SignKey};
+
+/// What a host pins in `muster.toml`, and remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The root's public key; `None` only while a repository is first met with its recovery kit.
+    pub root: Option<PublicKey>,
+    /// Lowest acceptable config number.
+    pub lowest: u64,
+}
+
+/// The newest config, verified from number 0 on.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    /// What it says.
+    pub config: Config,
+    /// Hash of its object.
+    pub hash: Hash,
+}
+
+/// One stored config object.
+pub struct ConfigObject {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Signs the next config of a chain. Answers with name and bytes.
+pub fn sign_config(config: &Config, root: &SignKey) -> (ObjectName, Vec<u8>) {
+    let envelope = Envelope::sign(root, &config.repository, Kind::Config, None, cbor::encode(config));
+    let bytes = cbor::encode(&envelope);
+    let hash = Hash(*blake3::hash(&bytes).as_bytes());
+    (layout::config(config.number, &hash), bytes)
+}
+
+fn refuse(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Untrusted, "trust the repository's configuration", why)
+        .hint("do not back up to it or restore from it until you know who wrote to the store; a copy of an earlier state shows what changed")
+}
+
+/// Verifies the whole chain. Takes the objects in any order.
+pub fn verify_chain(objects: Vec<ConfigObject>, pin: &Pin) -> Result<Trusted> {
+    let mut configs = Vec::with_capacity(objects.len());
+    for object in objects {
+        configs.push(decode_config(&object)?);
+    }
+    configs.sort_by_key(|(config, _)| config.number);
+    let mut newest: Option<Trusted> = None;
+    for (config, hash) in configs {
+        check_link(newest.as_ref(), &config, pin)?;
+        newest = Some(Trusted { config, hash });
+    }
+    let trusted = newest.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "open the repository", "there is no repository at this place")
+            .hint("check the store's address, or make one with `muster init`")
+    })?;
+    if trusted.config.number < pin.lowest {
+        return Err(refuse(format!(
+            "its newest number is {}, but this host knows number {}: it was rolled back",
+            trusted.config.number, pin.lowest
+        )));
+    }
+    Ok(trusted)
+}
+
+fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
+    let on = || object.name.to_string();
+    let hash = Hash(*blake3::hash(&object.bytes).as_bytes());
+    let (number, named) = layout::parse_config(&object.name)
+        .ok_or_else(|| refuse("an object's name in config/ is not one of ours").on(on()))?;
+    if named != hash {
+        return Err(Error::new(ErrorKind::Damaged, "read the configuration", "its bytes are not what its name says").on(on()));
+    }
+    let envelope: Envelope = cbor::decode(&object.bytes, "configuration's envelope").map_err(|e| e.on(on()))?;
+    let seen: VersionOnly = minicbor::decode(&envelope.payload).map_err(|e| {
+        Error::new(ErrorKind::Damaged, "read the configuration", e.to_string()).on(on())
+    })?;
+    if seen.version != VERSION {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "open the repository",
+            format!("it has format version {}, and this Muster knows version {VERSION}", seen.version),
+        )
+        .hint("use a newer Muster"));
+    }
+    let config: Config = cbor::decode(&envelope.payload, "configuration").map_err(|e| e.on(on()))?;
+    if envelope.signer != ROOT || config.number != number {
+        return Err(refuse("a configuration does not say what its name says").on(on()));
+    }
+    envelope.verify(&config.root, &config.repository, Kind::Config, None).map_err(|e| e.on(on()))?;
+    if !config.chunker.bulk.is_valid() || !config.chunker.fine.is_valid() {
+        return Err(refuse("its chunk sizes are not usable").on(on()));
+    }
+    Ok((config, hash))
+}
+
+fn check_link(before: Option<&Trusted>, config: &Config, pin: &Pin) -> Result<()> {
+    let on = || format!("config number {}", config.number);
+    if pin.root.is_some_and(|root| root != config.root) {
+        return Err(refuse(format!("it is signed by the root {}, not by the one that is pinned here", config.root)).on(on()));
+    }
+    let Some(before) = before else {
+        return if config.number == 0 && config.parent.is_none() {
+            Ok(())
+        } else {
+            Err(refuse("its chain does not begin at number 0").on(on()))
+        };
+    };
+    if config.number == before.config.number {
+        return Err(refuse("two objects have this number: the chain was forked").on(on()));
+    }
+    let follows = config.number == before.config.number + 1
+        && config.parent == Some(before.hash)
+        && config.repository == before.config.repository
+        && config.root == before.config.root;
+    if follows { Ok(()) } else { Err(refuse("it does not follow the one before").on(on())) }
+}
+
+impl Trusted {
+    /// The repository's id.
+    pub fn repository(&self) -> &RepositoryId {
+        &self.config.repository
+    }
+
+    /// The writer of that id.
+    pub fn writer(&self, id: &PartyId) -> Option<&Writer> {
+        self.config.writers.iter().find(|w| w.id == *id)
+    }
+
+    /// The epoch to which new bytes are sealed.
+    pub fn current_epoch(&self, kind: EpochKind) -> Result<&Epoch> {
+        self.config
+            .epochs
+            .iter()
+            .find(|e| e.kind == kind && e.state == EpochState::Current)
+            .ok_or_else(|| refuse("it has no current epoch key"))
+    }
+
+    fn revocations(&self, id: PartyId) -> impl Iterator<Item = &Revocation> {
+        self.config.revocations.iter().filter(move |r| r.party == id)
+    }
+
+    /// Checks what only a writer that is in good standing may sign.
+    pub fn verify_writer(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>) -> Result<()> {
+        if let Some(writer) = self.writer(&envelope.signer)
+            && envelope.verify(&writer.signing_key, self.repository(), kind, name).is_ok()
+        {
+            return Ok(());
+        }
+        Err(self.why_untrusted(envelope, kind, name))
+    }
+
+    /// Checks what is proved by other means when it is used (index rows by chunk ids), so
+    /// that a revoked writer's signature is good enough.
+    pub fn verify_writer_past_or_present(
+        &self,
+        envelope: &Envelope,
+        kind: Kind,
+        name: Option<&ObjectName>,
+    ) -> Result<()> {
+        let revoked = |r: &Revocation| envelope.verify(&r.signing_key, self.repository(), kind, name).is_ok();
+        if self.revocations(envelope.signer).any(revoked) {
+            return Ok(());
+        }
+        self.verify_writer(envelope, kind, name)
+    }
+
+    /// Checks a point's signature, and that a revoked key signed it only while it was trusted.
+    pub fn verify_point(&self, envelope: &Envelope, name: &ObjectName, point: &Point) -> Result<()> {
+        if self.verify_writer(envelope, Kind::Point, Some(name)).is_ok() {
+            return Ok(());
+        }
+        let hash = envelope.payload_hash();
+        for revocation in self.revocations(envelope.signer) {
+            if envelope.verify(&revocation.signing_key, self.repository(), Kind::Point, Some(name)).is_err() {
+                continue;
+            }
+            let still_trusted = revocation
+                .trusted
+                .iter()
+                .any(|t| t.job == point.job && (point.seq < t.seq || (point.seq == t.seq && hash == t.hash)));
+            if still_trusted {
+                return Ok(());
+            }
+        }
+        Err(self.why_untrusted(envelope, Kind::Point, Some(name)))
+    }
+
+    fn why_untrusted(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>) -> Error {
+        let signer = envelope.signer;
+        let why = if self.revocations(signer).any(|r| envelope.verify(&r.signing_key, self.repository(), kind, name).is_ok()) {
+            format!("it is signed with a key of writer {signer} that was revoked")
+        } else if self.writer(&signer).is_some() {
+            format!("it says that writer {signer} signed it, but the signature does not verify")
+        } else {
+            format!("it is signed by {signer}, who is no writer of this repository")
+        };
+        let error = Error::new(ErrorKind::Untrusted, format!("trust the {}", kind.word()), why)
+            .hint("somebody who may write to the store put it there: find out who, and remove it");
+        match name {
+            Some(name) => error.on(name.to_string()),
+            None => error,
+        }
+    }
+}
