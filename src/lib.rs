@@ -3,6 +3,7 @@
 //! repository's format.
 
 pub mod model;
+pub mod policy;
 pub mod ports;
 pub mod sources;
 pub mod stores;
