@@ -5,6 +5,7 @@
 pub mod model;
 pub mod policy;
 pub mod ports;
+pub mod report;
 pub mod sources;
 pub mod stores;
 pub mod sys;

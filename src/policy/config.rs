@@ -169,27 +169,33 @@ impl Config {
         check::Check::new(&page, base).config(&raw)
     }
 
-    /// The named job, or all of them.
-    pub fn jobs_named(&self, name: Option<&str>) -> Result<Vec<&JobConfig>> {
-        let Some(name) = name else {
-            return if self.jobs.is_empty() { Err(no_jobs()) } else { Ok(self.jobs.iter().collect()) };
-        };
-        match self.jobs.iter().find(|job| job.name == name) {
-            Some(job) => Ok(vec![job]),
-            None => Err(self.unknown_job(name)),
+    /// The named job; without a name the only one there is.
+    pub fn job_named(&self, name: Option<&str>) -> Result<&JobConfig> {
+        match (name, self.jobs.as_slice()) {
+            (_, []) => Err(no_jobs()),
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                Err(Error::new(ErrorKind::Usage, "choose a job", "the configuration has more than one")
+                    .hint(format!("name one of: {}", self.job_names().join(", "))))
+            }
+            (Some(name), jobs) => {
+                jobs.iter().find(|job| job.name == name).ok_or_else(|| self.unknown_job(name))
+            }
         }
     }
 
+    fn job_names(&self) -> Vec<&str> {
+        self.jobs.iter().map(|job| job.name.as_str()).collect()
+    }
+
     fn unknown_job(&self, name: &str) -> Error {
-        let names = || self.jobs.iter().map(|job| job.name.as_str());
-        let error =
-            Error::new(ErrorKind::NotFound, "find the job", "the configuration has no job of that name");
-        let hint = match nearest(name, names()) {
+        let hint = match nearest(name, self.job_names()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if self.jobs.is_empty() => "it has no jobs at all: add a [[job]]".to_owned(),
-            None => format!("it has: {}", names().collect::<Vec<_>>().join(", ")),
+            None => format!("it has: {}", self.job_names().join(", ")),
         };
-        error.on(name).hint(hint)
+        Error::new(ErrorKind::NotFound, "find the job", "the configuration has no job of that name")
+            .on(name)
+            .hint(hint)
     }
 }
 

@@ -195,10 +195,13 @@ fn the_environment_stands_above_the_file() {
 }
 
 #[test]
-fn an_unknown_job_is_named_with_its_neighbour() {
+fn a_job_is_chosen_by_name_or_because_it_is_alone() {
     let config = parse(&files("")).unwrap();
-    assert_eq!(config.jobs_named(None).unwrap().len(), 1);
-    assert_eq!(config.jobs_named(Some("app")).unwrap()[0].name, "app");
-    assert_eq!(config.jobs_named(Some("ap")).unwrap_err().remedy(), Some("did you mean `app`?"));
-    assert!(parse("").unwrap().jobs_named(None).is_err());
+    assert_eq!(config.job_named(None).unwrap().name, "app");
+    assert_eq!(config.job_named(Some("app")).unwrap().name, "app");
+    assert_eq!(config.job_named(Some("ap")).unwrap_err().remedy(), Some("did you mean `app`?"));
+    assert!(parse("").unwrap().job_named(None).is_err());
+    let two = format!("{}{}", files(""), files("").replace("\"app\"", "\"web\""));
+    let error = parse(&two).unwrap().job_named(None).unwrap_err();
+    assert_eq!((error.kind(), error.remedy()), (ErrorKind::Usage, Some("name one of: app, web")));
 }
