@@ -2,6 +2,7 @@
 //! restore drills. docs/ARCHITECTURE.md has the rooms and the flow, docs/FORMAT.md the
 //! repository's format.
 
+pub mod cli;
 pub mod model;
 pub mod policy;
 pub mod ports;

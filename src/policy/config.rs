@@ -199,6 +199,13 @@ impl Config {
     }
 }
 
+/// Refuses what is no store's address, and an address that holds a user or password,
+/// without repeating it.
+pub fn check_address(store: &str) -> Result<()> {
+    check::check_store(store)
+        .map_err(|(why, hint)| Error::new(ErrorKind::Config, "use the store's address", why).hint(hint))
+}
+
 fn no_jobs() -> Error {
     Error::new(ErrorKind::Config, "start a job", "the configuration has none")
         .hint("add a [[job]] with a [[job.source]] to muster.toml; it has commented examples")

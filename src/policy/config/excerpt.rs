@@ -9,7 +9,7 @@ use crate::model::{Error, ErrorKind};
 use crate::policy::suggest::nearest;
 
 /// Keys whose values can be shown: none takes a secret, a command line or an address.
-const HARMLESS_KEYS: [&str; 23] = [
+const HARMLESS_KEYS: [&str; 22] = [
     "version",
     "lowest_config",
     "memory",
@@ -32,7 +32,6 @@ const HARMLESS_KEYS: [&str; 23] = [
     "file_name",
     "min_bytes",
     "root",
-    "source",
 ];
 
 /// A configuration file's name and text.
@@ -115,7 +114,8 @@ impl<'a> Page<'a> {
     /// Whether the value on this line belongs to a key that takes no secret.
     fn is_harmless(&self, line: &Line<'_>) -> bool {
         let above = &self.text[..line.start];
-        let in_env_table = above.lines().rfind(|l| l.starts_with('[')).is_some_and(|l| l.contains("env"));
+        let in_env_table =
+            above.lines().rfind(|l| l.trim_start().starts_with('[')).is_some_and(|l| l.contains("env"));
         let is_header = line.text.trim_start().starts_with('[') && !line.text.contains('=');
         // A list over many lines: the key stands above.
         let with_key = std::iter::once(line.text).chain(above.lines().rev()).find(|l| l.contains('='));

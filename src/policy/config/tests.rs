@@ -146,6 +146,11 @@ fn secrets_in_plain_text_are_refused_and_never_repeated() {
         ("argument", command("restore = [\"load\", \"--password=hunter2\"]")),
         ("address in an argument", command("restore = [\"load\", \"mongodb://u:hunter2@host/db\"]")),
         ("harmless name in env", command("[job.source.env]\nname = hunter2")),
+        ("indented header", command("  [job.source.env]\n  name = hunter2")),
+        (
+            "source in braces",
+            "[[job]]\nname = \"a\"\nsource = [{ backup = [\"hunter2\"], kind = 5 }]\n".to_owned(),
+        ),
         ("many lines", command("[job.source.env]\nP = \"\"\"\nhunter2\n\\q\"\"\"")),
     ];
     let mut all = Vec::new();
@@ -156,7 +161,7 @@ fn secrets_in_plain_text_are_refused_and_never_repeated() {
         all.push(format!("## {name}\n{}\n", shown(&error)));
     }
     let address = parse("").unwrap().repository.store;
-    let text = format!("{HEAD}").replace(&address, "s3://key:hunter2@bucket/prefix");
+    let text = HEAD.replace(&address, "s3://key:hunter2@bucket/prefix");
     let error = Config::parse(&text, "muster.toml", Path::new("/")).unwrap_err();
     assert!(!format!("{error:?}").contains("hunter2"));
     all.push(format!("## store\n{}\n", shown(&error)));
