@@ -191,7 +191,7 @@ fn draw(counters: &Counters, stopped: &mpsc::Receiver<()>) {
 }
 
 fn style(has_total: bool) -> ProgressStyle {
-    let template = if has_total { "{bar:24} {wide_msg}" } else { "{spinner} {wide_msg}" };
+    let template = if has_total { "{bar:16} {wide_msg}" } else { "{spinner} {wide_msg}" };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
         .progress_chars("=> ")
@@ -286,7 +286,8 @@ impl View {
         }
     }
 
-    /// `backup app: 12,345 of 20,000 items, 1.2 GiB of 4.0 GiB, 210.0 MiB/s, 12s, ETA 14s`.
+    /// `backup app: 1.2 GiB of 4.0 GiB, 210.0 MiB/s, ETA 14s, 12,345 items, 12s`: a narrow
+    /// terminal cuts off what matters least.
     fn describe(&self) -> String {
         let of = |done: String, total: u64, show: fn(u64) -> String| match total {
             0 => done,
@@ -294,15 +295,15 @@ impl View {
         };
         let size = |bytes: u64| Bytes(bytes).to_string();
         let mut parts = Vec::new();
-        if self.items > 0 || self.total_items > 0 {
-            parts.push(format!("{} items", of(count(self.items), self.total_items, count)));
-        }
         if self.bytes > 0 || self.total_bytes > 0 {
             parts.push(of(size(self.bytes), self.total_bytes, size));
             parts.push(format!("{}/s", Bytes(self.bytes_per_sec as u64)));
         }
-        parts.push(duration(self.elapsed_secs));
         parts.extend(self.eta().map(|secs| format!("ETA {}", duration(secs))));
+        if self.items > 0 || self.total_items > 0 {
+            parts.push(format!("{} items", of(count(self.items), self.total_items, count)));
+        }
+        parts.push(duration(self.elapsed_secs));
         format!("{}: {}", self.stage, parts.join(", "))
     }
 }
@@ -333,7 +334,7 @@ mod tests {
     fn a_line_has_rate_and_eta() {
         assert_eq!(
             view().describe(),
-            "backup app: 12,345 items, 3.0 GiB of 4.0 GiB, 256.0 MiB/s, 12s, ETA 4.0s"
+            "backup app: 3.0 GiB of 4.0 GiB, 256.0 MiB/s, ETA 4.0s, 12,345 items, 12s"
         );
         let unknown = View { total_bytes: 0, items: 0, ..view() };
         assert_eq!(unknown.describe(), "backup app: 3.0 GiB, 256.0 MiB/s, 12s");
