@@ -1,4 +1,4 @@
-//! The command line: taken by clap as it stands into [`raw`] arguments, then checked into
+//! The command line: taken by clap as it stands into raw arguments, then checked into
 //! the types below, which the commands work with.
 
 mod raw;

@@ -38,7 +38,7 @@ pub fn finish(outcome: &impl Outcome, json: bool) -> Result<Exit> {
 }
 
 /// A failure to write to standard output. If the reader went away (`muster ls … | head`)
-/// [`report`] says nothing about it.
+/// [`report()`] says nothing about it.
 pub fn stdout_error(error: io::Error) -> Error {
     Error::io("write to", STDOUT, error)
 }
