@@ -2,9 +2,13 @@
 //! restore drills. docs/ARCHITECTURE.md has the rooms and the flow, docs/FORMAT.md the
 //! repository's format.
 
+pub mod cli;
+pub mod jobs;
 pub mod model;
+pub mod policy;
 pub mod ports;
 pub mod repo;
+pub mod report;
 pub mod sources;
 pub mod stores;
 pub mod sys;

@@ -13,6 +13,7 @@ pub mod reader;
 pub mod repository;
 pub mod seal;
 pub mod secrets;
+pub mod seen;
 pub mod sign;
 pub mod tree;
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::layout;
 use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::seal::{self, Zstd};
 use super::secrets::Derived;
+use super::seen::Seen;
 use super::sign::{Envelope, Kind, SignKey};
 use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain};
 
@@ -239,6 +240,7 @@ impl Repository {
             .map_err(|e| e.on("config's sealed part"))?;
         let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
         create_private_dir(&cache_dir)?;
+        refuse_rollback(&cache_dir, &trusted)?;
         Ok(Self {
             derived: Derived::new(&Zeroizing::new(secret.master)),
             labels: secret.labels.clone(),
@@ -408,6 +410,12 @@ impl Repository {
             }
         }
         self.forgive_copied_store(&mut list)?;
+        let mut seen = Seen::load(&self.cache_dir);
+        let before = seen.clone();
+        list.vanished = seen.take_in(&list);
+        if seen != before {
+            seen.save(&self.cache_dir)?;
+        }
         Ok(list)
     }
 
@@ -584,6 +592,25 @@ impl Repository {
     }
 }
 
+/// A config older than one that this host has seen is refused; a newer one is remembered.
+fn refuse_rollback(cache_dir: &Path, trusted: &Trusted) -> Result<()> {
+    let mut seen = Seen::load(cache_dir);
+    let number = trusted.config.number;
+    if number < seen.config {
+        return Err(Error::new(
+            ErrorKind::Untrusted,
+            "trust the repository's configuration",
+            format!("its newest number is {number}, but this host has seen number {}: it was rolled back", seen.config),
+        )
+        .hint("somebody who may write to the store put an older state there; restore the newer objects in config/ from a replica or the bucket's versions"));
+    }
+    if number > seen.config {
+        seen.config = number;
+        seen.save(cache_dir)?;
+    }
+    Ok(())
+}
+
 fn open_epoch(
     store: &dyn Store,
     epoch: &Epoch,
@@ -659,6 +686,8 @@ pub struct PointList {
     pub tombstones: HashMap<Ulid, Tombstone>,
     /// The store is a plain copy of another: its times mean nothing.
     pub is_copy: bool,
+    /// What this host has seen before and is not there now, in words.
+    pub vanished: Vec<String>,
 }
 
 impl PointList {

@@ -236,13 +236,16 @@ pub trait PageSource {
     fn page(&self, id: &ChunkId) -> Result<std::sync::Arc<Vec<u8>>>;
 }
 
-/// A page, decoded and checked against what its parent says.
-enum Node<R: Record> {
+/// A page, decoded and of the level that its parent says.
+pub enum Node<R: Record> {
+    /// Records.
     Leaf(Vec<R>),
+    /// References to pages one level down.
     Inner(Vec<Branch>),
 }
 
-fn load<R: Record>(source: &dyn PageSource, id: &ChunkId, level: u8) -> Result<Node<R>> {
+/// Reads a page.
+pub fn load<R: Record>(source: &dyn PageSource, id: &ChunkId, level: u8) -> Result<Node<R>> {
     let bytes = source.page(id)?;
     let wrong = || Error::new(ErrorKind::Damaged, "read the tree", "a page is not of the level that its parent says").on(id.to_string());
     if level == 0 {

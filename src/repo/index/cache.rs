@@ -10,12 +10,16 @@ use crate::repo::limits::INDEX_OBJECT_MAX_BYTES;
 use crate::repo::repository::Repository;
 use crate::repo::sign::Kind;
 
-use super::object::open_root;
-use super::segment::{Segment, SegmentWriter, merge};
+use super::object::{build_object, open_root};
+use super::segment::{Segment, SegmentWriter, merge, merged_rows};
 use super::{Location, Row};
 
 /// More segments of one signer than this are merged into one on this host.
 const SEGMENTS_MAX: usize = 8;
+/// More index objects of one writer than this are merged in the store.
+const OBJECTS_MAX: usize = 16;
+/// Most rows that are merged into one index object; bounds its size and the memory to write it.
+const COMPACT_ROWS_MAX: usize = 1_000_000;
 
 /// The index as this host has it.
 pub struct Index {
@@ -34,19 +38,10 @@ pub struct SyncReport {
     pub refused: Vec<(ObjectName, Error)>,
 }
 
-/// One stored index object in numbers, for merging.
-#[derive(Clone, Debug)]
-pub struct LiveObject {
-    /// Its hash.
-    pub hash: Hash,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-/// Which objects stand, and what supersedes what.
+/// Objects that another one replaces. Only a writer's signature lets an object supersede.
 #[derive(Default)]
 struct Standing {
-    superseded: HashSet<(PartyId, Hash)>,
+    superseded: HashSet<Hash>,
 }
 
 impl Index {
@@ -68,7 +63,7 @@ impl Index {
         report.objects = listed.len();
         let mut standing = Standing::default();
         let mut segments = open_segments(&dir, &listed)?;
-        standing.load(&dir)?;
+        standing.load(&dir);
         let mut refused: HashSet<Hash> = HashSet::new();
         loop {
             segments.retain(|segment| {
@@ -150,6 +145,63 @@ impl Index {
         self.len() == 0
     }
 
+    /// Merges this writer's many small index objects into one that supersedes them. Rows whose
+    /// pack `is_there` denies are left out. Answers with the new object's hash.
+    pub fn compact(&self, repo: &Repository, is_there: &dyn Fn(&PackId) -> bool) -> Result<Option<Hash>> {
+        let key = &repo.writer()?.sign;
+        let own = key.party();
+        let mut segments = self.segments();
+        segments.retain(|s| s.signer() == Some(own));
+        if segments.iter().map(|s| s.objects().len()).sum::<usize>() <= OBJECTS_MAX {
+            return Ok(None);
+        }
+        segments.sort_by_key(|s| s.len());
+        let mut rows = 0;
+        segments.retain(|s| {
+            rows += s.len();
+            rows <= COMPACT_ROWS_MAX
+        });
+        let objects: Vec<Hash> = segments.iter().flat_map(|s| s.objects().iter().copied()).collect();
+        if objects.len() < 2 {
+            return Ok(None);
+        }
+        let refs: Vec<&Segment> = segments.iter().map(|s| &**s).collect();
+        let hash = self.replace(repo, &refs, objects, is_there)?;
+        Ok(Some(hash))
+    }
+
+    fn replace(
+        &self,
+        repo: &Repository,
+        segments: &[&Segment],
+        mut supersedes: Vec<Hash>,
+        is_there: &dyn Fn(&PackId) -> bool,
+    ) -> Result<Hash> {
+        let key = &repo.writer()?.sign;
+        let sizes: HashMap<PackId, u64> = segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
+        let size = |id: &PackId| sizes.get(id).copied().unwrap_or(0);
+        supersedes.sort();
+        supersedes.dedup();
+        let mut rows = Vec::new();
+        merged_rows(segments, &mut |row| {
+            if is_there(&row.at.pack) && rows.last().is_none_or(|last: &Row| last.id != row.id) {
+                rows.push(row);
+            }
+            Ok(())
+        })?;
+        let (_, meta) = repo.current_epoch(crate::repo::format::EpochKind::Meta)?;
+        let each = rows.iter().map(|r| Ok(*r));
+        let object = repo.with_zstd(|zstd| build_object(each, supersedes, key.party(), &size, zstd, meta, key, repo.id()))?;
+        let hash = repo.put_index(&object)?;
+        let gone: HashSet<PathBuf> = segments.iter().map(|s| s.path().to_owned()).collect();
+        self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|s| !gone.contains(s.path()));
+        for path in gone {
+            let _ = std::fs::remove_file(path);
+        }
+        self.add(key.party(), hash, &rows, &size)?;
+        Ok(hash)
+    }
+
     fn merge_local(&self) -> Result<()> {
         let mut segments = self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut by_signer: HashMap<PartyId, Vec<Arc<Segment>>> = HashMap::new();
@@ -221,45 +273,36 @@ fn fetch(repo: &Repository, dir: &std::path::Path, hash: &Hash, standing: &mut S
         let opened = open_root(zstd, &identities, &bytes).map_err(named)?;
         repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Index, None).map_err(named)?;
         let sizes: HashMap<PackId, u64> = opened.root.packs.iter().map(|p| (p.id, p.size)).collect();
-        let mut writer = SegmentWriter::new(dir, opened.signer, vec![*hash])?;
+        let mut writer = SegmentWriter::new(dir, opened.owner, vec![*hash])?;
         opened
             .rows(zstd, &identities, &mut |row| writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0)))
             .map_err(named)?;
-        standing.superseded.extend(opened.root.supersedes.iter().map(|h| (opened.signer, *h)));
+        standing.superseded.extend(opened.root.supersedes.iter().copied());
         writer.finish(&new_path(dir)?)
     })
 }
 
 impl Standing {
-    /// Whether somebody superseded it. A superseding object speaks for its own signer's
-    /// objects; hashes are unguessable, so the signer need not be compared again here.
     fn has(&self, hash: &Hash) -> bool {
-        self.superseded.iter().any(|(_, h)| h == hash)
+        self.superseded.contains(hash)
     }
 
     fn is_stale(&self, segment: &Segment) -> bool {
-        segment.signer().is_none_or(|signer| segment.objects().iter().any(|o| self.superseded.contains(&(signer, *o))))
+        segment.objects().iter().any(|o| self.has(o))
     }
 
     fn path(dir: &std::path::Path) -> PathBuf {
         dir.join("superseded")
     }
 
-    fn load(&mut self, dir: &std::path::Path) -> Result<()> {
-        let Ok(text) = std::fs::read_to_string(Self::path(dir)) else { return Ok(()) };
-        for line in text.lines() {
-            if let Some((signer, hash)) = line.split_once(' ')
-                && let (Ok(signer), Ok(hash)) = (signer.parse(), hash.parse())
-            {
-                self.superseded.insert((signer, hash));
-            }
-        }
-        Ok(())
+    fn load(&mut self, dir: &std::path::Path) {
+        let text = std::fs::read_to_string(Self::path(dir)).unwrap_or_default();
+        self.superseded.extend(text.lines().filter_map(|line| line.parse::<Hash>().ok()));
     }
 
     fn save(&self, dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<()> {
-        let still = self.superseded.iter().filter(|(_, h)| listed.contains(h));
-        let text: String = still.map(|(signer, hash)| format!("{signer} {hash}\n")).collect();
+        let still = self.superseded.iter().filter(|h| listed.contains(h));
+        let text: String = still.map(|hash| format!("{hash}\n")).collect();
         let path = Self::path(dir);
         std::fs::write(&path, text).map_err(|e| Error::io("write the index cache", path.display().to_string(), e))
     }

@@ -14,6 +14,8 @@ use crate::repo::sign::{Envelope, Kind, SignKey};
 
 use super::{Location, Row};
 
+/// Owner of rows that nobody deduplicates against: they only help reading.
+pub const NOBODY: PartyId = PartyId([0; 8]);
 /// Ends every index object.
 pub const INDEX_MAGIC: &[u8; 8] = b"MUSTINDX";
 const BLOB_ROW_BYTES: usize = 20;
@@ -46,17 +48,18 @@ impl Table {
                 blobs.extend_from_slice(&word.to_le_bytes());
             }
             blobs.extend_from_slice(&epoch.to_le_bytes());
-            // One sealer: the writer of this object.
+            // One sealer in each object that we write.
             blobs.extend_from_slice(&0u16.to_le_bytes());
             (blobs.len() / BLOB_ROW_BYTES) as u32 - 1
         })
     }
 }
 
-/// Encodes ascending `rows`. `pack_size` tells a pack's size.
+/// Encodes ascending `rows` of blobs that `sealer` sealed. `pack_size` tells a pack's size.
 pub fn build_object(
     rows: impl Iterator<Item = Result<Row>>,
     supersedes: Vec<Hash>,
+    sealer: PartyId,
     pack_size: &dyn Fn(&PackId) -> u64,
     zstd: &mut Zstd,
     meta: &x25519::Recipient,
@@ -119,7 +122,7 @@ pub fn build_object(
         supersedes,
         packs: table.packs,
         epochs: table.epochs,
-        sealers: vec![key.party()],
+        sealers: vec![sealer],
         blob_pages,
         chunk_pages,
     };
@@ -137,8 +140,9 @@ pub struct OpenedObject<'a> {
     pub envelope: Envelope,
     /// What it says.
     pub root: IndexRoot,
-    /// Who signed it.
-    pub signer: PartyId,
+    /// Whose rows these are for deduplication: the signer's, where all blobs are sealed by the
+    /// signer; nobody's ([`NOBODY`]) otherwise.
+    pub owner: PartyId,
     pages: &'a [u8],
 }
 
@@ -160,8 +164,9 @@ pub fn open_root<'a>(
     if pages != root_at as u64 {
         return Err(bad("its pages do not fill it"));
     }
-    let signer = envelope.signer;
-    Ok(OpenedObject { envelope, root, signer, pages: &object[..root_at] })
+    let is_own = root.sealers.iter().all(|sealer| *sealer == envelope.signer);
+    let owner = if is_own { envelope.signer } else { NOBODY };
+    Ok(OpenedObject { envelope, root, owner, pages: &object[..root_at] })
 }
 
 impl OpenedObject<'_> {

@@ -155,7 +155,7 @@ pub(super) fn uploader(shared: &Shared<'_>, packs: &Receiver<Ready>, out: &Sende
 }
 
 /// The index rows of a pack's blobs.
-pub fn rows_of(pack: &BuiltPack) -> Vec<Row> {
+fn rows_of(pack: &BuiltPack) -> Vec<Row> {
     pack_rows(pack.id, pack.kind, &pack.records)
 }
 
@@ -207,7 +207,7 @@ fn write_index(shared: &Shared<'_>, rows: &mut Vec<Row>, sizes: &mut HashMap<Pac
     let key = &shared.repo.writer()?.sign;
     let size = |id: &PackId| sizes.get(id).copied().unwrap_or(0);
     let object = shared.repo.with_zstd(|zstd| {
-        build_object(rows.iter().map(|r| Ok(*r)), Vec::new(), &size, zstd, &shared.meta_epoch.1, key, shared.repo.id())
+        build_object(rows.iter().map(|r| Ok(*r)), Vec::new(), shared.own, &size, zstd, &shared.meta_epoch.1, key, shared.repo.id())
     })?;
     let hash = shared.repo.put_index(&object)?;
     Counters::add(&shared.counters.bytes_stored, object.len() as u64);

@@ -1,0 +1,53 @@
+//! The command line: arguments, the composition of everything else, exit codes.
+
+pub mod args;
+pub mod commands;
+pub mod confirm;
+pub mod exit;
+pub mod logging;
+pub mod settings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::model::error::Exit;
+use crate::model::{Error, ErrorKind, Result};
+
+use args::{Command, Global, RawCli};
+
+/// Reads the command line, does what it says, prints what is wrong.
+pub fn run() -> ExitCode {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let wants_json = asks_for_json(&line);
+    let outcome = match RawCli::try_parse_from(&line) {
+        Err(error) if wants_json && error.use_stderr() => Err(usage(&error)),
+        Err(error) => return exit::of_clap(&error),
+        Ok(raw) => raw.validate().and_then(|(global, command)| dispatch(&global, &command)),
+    };
+    exit::code(outcome.unwrap_or_else(|error| exit::report(&error, wants_json)))
+}
+
+/// Does one command.
+fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
+    logging::init(global.verbosity)?;
+    match command {
+        Command::Completions(shell) => commands::completions::run(*shell),
+        // Until the engine is composed here, every other command ends so.
+        other => Err(Error::internal("run the command", "it is not wired yet").on(other.name())),
+    }
+}
+
+/// Whether errors, those of the command line included, are to be documents.
+fn asks_for_json(line: &[OsString]) -> bool {
+    line.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+/// clap's message without its `error: ` and its usage lines.
+fn usage(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let why = first.strip_prefix("error: ").unwrap_or(first);
+    Error::new(ErrorKind::Usage, "read the command line", why).hint("see muster --help")
+}
