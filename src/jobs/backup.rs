@@ -1,0 +1,484 @@
+//! One run of a job: capture every source, then write the point.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::model::{Error, ErrorKind, Result, Time, TreeRef, Ulid};
+use crate::ports::{Cancel, CaptureReport, Clock, Entropy, Process, Source};
+use crate::repo::format::{Count, Point, PointSource, Predecessor, SessionState, SourceStatus};
+use crate::repo::index::Index;
+use crate::repo::pipeline::{self, CaptureStats, Counters, Options, Pipeline, SinkOptions};
+use crate::repo::reader::Reader;
+use crate::repo::repository::{PointList, Repository, random};
+use crate::repo::seen::Seen;
+use crate::report::outcome::{Backup, BackupSource, BackupTotals, Failure};
+use crate::report::progress::Progress;
+use crate::report::stamp::Stamp;
+
+use super::hooks::{Frozen, Hooks};
+use super::points;
+
+/// What to back up, and how.
+pub struct BackupRequest<'a> {
+    /// The job's name.
+    pub job: String,
+    /// Tags of the point.
+    pub tags: Vec<String>,
+    /// Its sources, in order.
+    pub sources: Vec<Box<dyn Source>>,
+    /// Run around the capture.
+    pub hooks: Hooks,
+    /// This host's name.
+    pub host: String,
+    /// Store nothing.
+    pub dry_run: bool,
+    /// Threads.
+    pub threads: usize,
+    /// Memory to stay near.
+    pub memory_bytes: u64,
+    /// The host's clock.
+    pub clock: &'a dyn Clock,
+    /// For names.
+    pub entropy: &'a dyn Entropy,
+    /// Runs hooks.
+    pub process: &'a dyn Process,
+    /// Set when somebody asks to stop.
+    pub cancel: &'a Cancel,
+    /// Shows how far it is.
+    pub progress: &'a Progress,
+}
+
+/// Opened metadata kept while the previous catalogue is read.
+const PREVIOUS_CACHE_BYTES: usize = 24 << 20;
+/// Packs stored at once.
+const UPLOADS: usize = 2;
+
+/// Runs a backup.
+pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> {
+    let began = Instant::now();
+    repo.writer()?;
+    // The session stands before the index and the condemned marks are read
+    // (docs/FORMAT.md section 9.7).
+    let session = Session::begin(repo, request)?;
+    let (index, synced) = Index::sync(repo)?;
+    let mut warnings: Vec<String> = synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
+    let list = repo.points()?;
+    warnings.extend(points::warnings(&list));
+    let before = Before::find(repo, &list, &request.job)?;
+    let reader = Reader::new(repo, &index, PREVIOUS_CACHE_BYTES);
+    let counters = Arc::new(Counters::default());
+    let options = Options {
+        memory_bytes: request.memory_bytes,
+        threads: request.threads,
+        uploads: UPLOADS,
+        dry_run: request.dry_run,
+    };
+    let started = request.clock.now();
+    let frozen = Frozen::freeze(&request.hooks, request.process)?;
+    request.progress.stage("backing up", None, before.bytes());
+    let written = session.kept_alive(repo, request, || {
+        showing(request.progress, &counters, || {
+            pipeline::run(repo, &index, options, counters.clone(), |pipeline| {
+                let captured = capture_all(pipeline, &reader, &before, request, &counters);
+                let thawed = frozen.thaw();
+                let sources = captured?;
+                thawed?;
+                Ok(sources)
+            })
+        })
+    });
+    request.progress.finish();
+    let written = match written {
+        Ok(written) => written,
+        Err(error) => {
+            session.end_quietly(repo, request);
+            return Err(error);
+        }
+    };
+    let captured = written.value;
+    let mut outcome = outcome(request, &captured, &counters, warnings);
+    if !request.dry_run {
+        let point = Draft { repo, request, before: &before, session: &session, started }.point(captured, &counters)?;
+        session.renew(repo, request)?;
+        check_still_there(repo, &written.referenced)?;
+        let point = Point { commit_before: session.commit_before(repo)?, ended: request.clock.now(), ..point };
+        repo.put_point(&point)?;
+        outcome.point = Some(point.id.to_string());
+        let condemned = repo.condemned()?;
+        index.compact(repo, &|pack| !condemned.contains(pack))?;
+        session.end_quietly(repo, request);
+    }
+    outcome.duration_secs = began.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// Feeds the pipeline's figures to the progress display while `work` runs.
+fn showing<T>(progress: &Progress, counters: &Counters, work: impl FnOnce() -> T) -> T {
+    let done = Bell::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut items, mut bytes) = (0, 0);
+            while !done.wait(Duration::from_millis(100)) {
+                let now = (counters.items.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed));
+                progress.add(now.0.saturating_sub(items), now.1.saturating_sub(bytes));
+                (items, bytes) = now;
+            }
+        });
+        let _ring = Ring(&done);
+        work()
+    })
+}
+
+/// Wakes a thread that sleeps.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Bell {
+    /// Sleeps; whether the bell was rung.
+    fn wait(&self, time: Duration) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rung, _) = self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
+        *rung
+    }
+}
+
+/// Rings when dropped, so that a panic does not leave the other thread asleep.
+struct Ring<'a>(&'a Bell);
+
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        *self.0.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.wake.notify_all();
+    }
+}
+
+// ---- the session ----
+
+/// This backup's session in the store.
+struct Session {
+    id: Ulid,
+    state: Mutex<SessionNow>,
+}
+
+struct SessionNow {
+    renewal: u32,
+    renewed_at: Time,
+    lapsed: Option<String>,
+}
+
+impl Session {
+    fn begin(repo: &Repository, request: &BackupRequest<'_>) -> Result<Self> {
+        let id = Ulid::new(request.clock.now(), random(request.entropy)?);
+        let renewed_at = if request.dry_run {
+            request.clock.now()
+        } else {
+            let first = repo.session(id, &request.job, 0, SessionState::Running, request.clock.now())?;
+            repo.put_session(&first)?
+        };
+        Ok(Self { id, state: Mutex::new(SessionNow { renewal: 0, renewed_at, lapsed: None }) })
+    }
+
+    fn renew(&self, repo: &Repository, request: &BackupRequest<'_>) -> Result<()> {
+        let mut now = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if request.dry_run {
+            return Ok(());
+        }
+        now.renewal += 1;
+        let next = repo.session(self.id, &request.job, now.renewal, SessionState::Running, request.clock.now())?;
+        let renewed_at = repo.put_session(&next)?;
+        let gap = renewed_at.secs_since(now.renewed_at);
+        if gap > f64::from(repo.trusted().config.times.lapse_secs) {
+            now.lapsed = Some(format!("{gap:.0} s passed between two renewals of its session"));
+        }
+        now.renewed_at = renewed_at;
+        now.check()
+    }
+
+    /// Renews the session in the background while `work` runs.
+    fn kept_alive<T>(
+        &self,
+        repo: &Repository,
+        request: &BackupRequest<'_>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let done = Bell::default();
+        let every = Duration::from_secs(u64::from(repo.trusted().config.times.renewal_secs.max(1)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.wait(every) {
+                    // A renewal that fails is tried again next time; a lapse shows at commit.
+                    if let Err(error) = self.renew(repo, request) {
+                        tracing::warn!(%error, "the session was not renewed");
+                    }
+                }
+            });
+            let _ring = Ring(&done);
+            work()
+        })
+    }
+
+    fn commit_before(&self, repo: &Repository) -> Result<Time> {
+        let now = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        now.check()?;
+        let times = repo.trusted().config.times;
+        Ok(now.renewed_at.plus_secs(i64::from(times.lapse_secs) - i64::from(times.margin_secs)))
+    }
+
+    /// Says that the session is over. Only a courtesy to others: it lapses by itself.
+    fn end_quietly(&self, repo: &Repository, request: &BackupRequest<'_>) {
+        if request.dry_run {
+            return;
+        }
+        let renewal = self.state.lock().unwrap_or_else(PoisonError::into_inner).renewal + 1;
+        let ended = repo
+            .session(self.id, &request.job, renewal, SessionState::Ended, request.clock.now())
+            .and_then(|session| repo.put_session(&session));
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the session's end was not written");
+        }
+    }
+}
+
+impl SessionNow {
+    fn check(&self) -> Result<()> {
+        match &self.lapsed {
+            None => Ok(()),
+            Some(why) => Err(Error::new(ErrorKind::Interrupted, "commit the point", format!("the session lapsed: {why}"))
+                .hint("run the backup again: what is stored already is not sent again")),
+        }
+    }
+}
+
+/// What the point refers to must not be condemned, and must be there, when it is committed.
+fn check_still_there(repo: &Repository, referenced: &std::collections::HashSet<crate::model::PackId>) -> Result<()> {
+    let condemned = repo.condemned()?;
+    let present = repo.list_packs()?;
+    let lost = referenced.iter().find(|p| condemned.contains(p) || !present.contains_key(p));
+    match lost {
+        None => Ok(()),
+        Some(pack) => Err(Error::new(ErrorKind::Store, "commit the point", "a pack that it needs was removed or condemned meanwhile")
+            .on(pack.to_string())
+            .retryable()
+            .hint("run the backup again: it stores anew what was removed")),
+    }
+}
+
+// ---- what was before ----
+
+struct Before {
+    seq: u64,
+    predecessor: Option<Predecessor>,
+    sources: Vec<PointSource>,
+}
+
+impl Before {
+    fn find(repo: &Repository, list: &PointList, job: &str) -> Result<Self> {
+        let own = repo.writer()?.sign.party();
+        let newest = list.newest_of(&own, job);
+        let seen = Seen::load(repo.cache_dir()).points.get(&format!("{own} {job}")).copied().unwrap_or(0);
+        let seq = newest.map_or(0, |p| p.point.seq).max(seen) + 1;
+        let predecessor = newest.map(|p| Predecessor { id: p.point.id, hash: p.hash });
+        // For each source the newest capture that did not fail.
+        let mut sources: Vec<PointSource> = Vec::new();
+        let mut own_points: Vec<_> =
+            list.points.iter().filter(|p| p.point.writer == own && p.point.job == job && !p.is_void).collect();
+        own_points.sort_by_key(|p| std::cmp::Reverse(p.point.seq));
+        for source in own_points.iter().flat_map(|p| &p.point.sources) {
+            let usable = source.catalogue.is_some() && source.status != SourceStatus::Failed;
+            if usable && !sources.iter().any(|s| s.name == source.name) {
+                sources.push(source.clone());
+            }
+        }
+        Ok(Self { seq, predecessor, sources })
+    }
+
+    fn of(&self, source: &dyn Source) -> Option<&PointSource> {
+        self.sources.iter().find(|s| s.name == source.name() && s.kind == source.kind())
+    }
+
+    fn tree(&self, source: &dyn Source) -> Option<TreeRef> {
+        self.of(source).and_then(|s| s.catalogue.clone())
+    }
+
+    /// How much there was last time, as a guess for the progress display.
+    fn bytes(&self) -> Option<u64> {
+        let sum: u64 = self.sources.iter().map(|s| s.bytes).sum();
+        (sum > 0).then_some(sum)
+    }
+}
+
+// ---- capturing ----
+
+struct Captured {
+    source: PointSource,
+    stats: CaptureStats,
+    bytes_read: u64,
+}
+
+fn capture_all(
+    pipeline: &Pipeline<'_, '_>,
+    reader: &Reader<'_>,
+    before: &Before,
+    request: &BackupRequest<'_>,
+    counters: &Counters,
+) -> Result<Vec<Captured>> {
+    let mut done = Vec::new();
+    for source in &request.sources {
+        request.cancel.check()?;
+        let read_before = counters.bytes_read.load(Ordering::Relaxed);
+        let captured = capture_one(pipeline, reader, before, &**source, request)?;
+        let bytes_read = counters.bytes_read.load(Ordering::Relaxed) - read_before;
+        done.push(Captured { bytes_read, ..captured });
+    }
+    Ok(done)
+}
+
+fn capture_one(
+    pipeline: &Pipeline<'_, '_>,
+    reader: &Reader<'_>,
+    before: &Before,
+    source: &dyn Source,
+    request: &BackupRequest<'_>,
+) -> Result<Captured> {
+    let started = request.clock.now();
+    let previous = before.tree(source).map(|tree| (reader, tree));
+    let run = |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
+    let captured = match run(previous) {
+        // Damage in the past must not keep the present from being saved.
+        Err(error) if error.kind() == ErrorKind::Damaged && !pipeline.has_failed() => {
+            tracing::warn!(%error, source = source.name(), "the previous capture cannot be read; reading everything");
+            run(None)
+        }
+        other => other,
+    };
+    let mut entry = PointSource {
+        name: source.name().to_owned(),
+        kind: source.kind().to_owned(),
+        status: SourceStatus::Failed,
+        started,
+        ended: request.clock.now(),
+        catalogue: None,
+        items: 0,
+        bytes: 0,
+        unreadable: 0,
+        changed: 0,
+        facts: None,
+        counts: Vec::new(),
+        error: None,
+        notes: Vec::new(),
+        reused: 0,
+    };
+    match captured {
+        Ok(outcome) => {
+            let CaptureReport { counts, facts, notes } = outcome.value;
+            let stats = outcome.stats;
+            let whole = stats.unreadable == 0 && stats.changed == 0;
+            entry.status = if whole { SourceStatus::Complete } else { SourceStatus::Incomplete };
+            entry.catalogue = Some(outcome.tree);
+            entry.items = stats.items;
+            entry.bytes = stats.bytes;
+            entry.unreadable = stats.unreadable;
+            entry.changed = stats.changed;
+            entry.reused = stats.reused;
+            entry.facts = if facts.is_empty() { None } else { Some(pipeline.store_data(&facts)?) };
+            entry.counts = counts.into_iter().map(|(name, value)| Count { name, value }).collect();
+            entry.notes = notes;
+            Ok(Captured { source: entry, stats, bytes_read: 0 })
+        }
+        // The pipeline's own failures, and a wish to stop, end the whole backup.
+        Err(error) if pipeline.has_failed() || error.kind() == ErrorKind::Interrupted => Err(error),
+        Err(error) => {
+            tracing::error!(source = source.name(), hint = error.remedy().unwrap_or_default(), "{error}");
+            entry.error = Some(error.to_string());
+            Ok(Captured { source: entry, stats: CaptureStats::default(), bytes_read: 0 })
+        }
+    }
+}
+
+// ---- the point and the outcome ----
+
+struct Draft<'a> {
+    repo: &'a Repository,
+    request: &'a BackupRequest<'a>,
+    before: &'a Before,
+    session: &'a Session,
+    started: Time,
+}
+
+impl Draft<'_> {
+    fn point(&self, captured: Vec<Captured>, counters: &Counters) -> Result<Point> {
+        let now = self.request.clock.now();
+        Ok(Point {
+            id: Ulid::new(now, random(self.request.entropy)?),
+            writer: self.repo.writer()?.sign.party(),
+            job: self.request.job.clone(),
+            seq: self.before.seq,
+            predecessor: self.before.predecessor.clone(),
+            config: self.repo.trusted().config.number,
+            session: self.session.id,
+            commit_before: now,
+            started: self.started,
+            ended: now,
+            host: self.request.host.clone(),
+            tags: self.request.tags.clone(),
+            sources: captured.into_iter().map(|c| c.source).collect(),
+            totals: counters.totals(),
+            muster: env!("CARGO_PKG_VERSION").to_owned(),
+            notes: Vec::new(),
+        })
+    }
+}
+
+fn outcome(request: &BackupRequest<'_>, captured: &[Captured], counters: &Counters, warnings: Vec<String>) -> Backup {
+    let get = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
+    let worst = captured.iter().map(|c| c.source.status).max().unwrap_or(SourceStatus::Complete);
+    Backup {
+        point: None,
+        job: request.job.clone(),
+        dry_run: request.dry_run,
+        status: points::status(worst),
+        sources: captured.iter().map(source_outcome).collect(),
+        totals: BackupTotals {
+            items: captured.iter().map(|c| c.source.items).sum(),
+            bytes: captured.iter().map(|c| c.source.bytes).sum(),
+            bytes_read: get(&counters.bytes_read),
+            bytes_new: get(&counters.bytes_new),
+            bytes_stored: get(&counters.bytes_stored),
+            chunks_new: get(&counters.chunks_new),
+            chunks_known: get(&counters.chunks_known),
+            packs: get(&counters.packs),
+            index_objects: get(&counters.index_objects),
+        },
+        duration_secs: 0.0,
+        warnings,
+    }
+}
+
+fn source_outcome(captured: &Captured) -> BackupSource {
+    let source = &captured.source;
+    BackupSource {
+        name: source.name.clone(),
+        kind: source.kind.clone(),
+        status: points::status(source.status),
+        items: source.items,
+        items_unchanged: source.reused,
+        items_unreadable: source.unreadable,
+        items_changed: source.changed,
+        bytes: source.bytes,
+        bytes_read: captured.bytes_read,
+        started: Stamp(source.started),
+        ended: Stamp(source.ended),
+        notes: source.notes.clone(),
+        error: source.error.clone(),
+        failures: captured
+            .stats
+            .failures
+            .iter()
+            .map(|(path, why)| Failure { path: path.to_string(), why: why.clone() })
+            .collect(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Which point is meant, and lists of them.
+
+use std::time::Instant;
+
+use crate::model::{Error, ErrorKind, Result};
+use crate::repo::format::{Point, SourceStatus};
+use crate::repo::repository::{PointList, Repository, StoredPoint};
+use crate::report::outcome::{Failure, PointRow, PointSource, Points, Status};
+use crate::report::stamp::Stamp;
+
+/// How a person names a point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The first letters of its name, in capitals.
+    Prefix(String),
+    /// The newest one that has anything in it.
+    Latest {
+        /// Of this job; of any otherwise.
+        job: Option<String>,
+    },
+}
+
+/// A point's status as reports say it.
+pub fn status(status: SourceStatus) -> Status {
+    match status {
+        SourceStatus::Complete => Status::Complete,
+        SourceStatus::Incomplete => Status::Incomplete,
+        SourceStatus::Failed => Status::Failed,
+    }
+}
+
+/// Whether at least one source of the point was captured.
+pub fn has_content(point: &Point) -> bool {
+    point.sources.iter().any(|s| s.status != SourceStatus::Failed)
+}
+
+/// Finds the point that is meant.
+pub fn resolve<'l>(list: &'l PointList, wanted: &Wanted) -> Result<&'l StoredPoint> {
+    let hint = "see `muster points`";
+    match wanted {
+        Wanted::Latest { job } => list
+            .points
+            .iter()
+            .rev()
+            .find(|p| !p.is_void && has_content(&p.point) && job.as_ref().is_none_or(|j| p.point.job == *j))
+            .ok_or_else(|| {
+                let of = job.as_ref().map(|j| format!(" of job {j}")).unwrap_or_default();
+                Error::new(ErrorKind::NotFound, "find the latest point", format!("there is none{of}")).hint(hint)
+            }),
+        Wanted::Prefix(prefix) => {
+            let mut found = list.points.iter().filter(|p| p.point.id.to_string().starts_with(prefix));
+            let missing = || not_there(list, prefix);
+            let first = found.next().ok_or_else(missing)?;
+            if found.next().is_some() {
+                return Err(Error::new(ErrorKind::Usage, "find the point", format!("more than one begins with {prefix}"))
+                    .hint("write more letters of its name"));
+            }
+            Ok(first)
+        }
+    }
+}
+
+fn not_there(list: &PointList, prefix: &str) -> Error {
+    let hint = "see `muster points`";
+    if let Some((name, why)) = list.refused.iter().find(|(name, _)| name.leaf().starts_with(prefix)) {
+        return Error::new(why.kind(), "use the point", why.why().to_owned()).on(name.to_string()).hint(hint);
+    }
+    if let Some(gone) = list.removed.iter().find(|p| p.point.id.to_string().starts_with(prefix)) {
+        let rule = list.tombstones.get(&gone.point.id).map(|t| t.rule.clone()).unwrap_or_default();
+        return Error::new(ErrorKind::NotFound, "use the point", format!("it was removed by the rule {rule:?}"))
+            .on(gone.point.id.to_string());
+    }
+    Error::new(ErrorKind::NotFound, "find the point", format!("none begins with {prefix}")).hint(hint)
+}
+
+/// What is wrong with the list as a whole, in words, for every command that reads it.
+pub fn warnings(list: &PointList) -> Vec<String> {
+    let mut warnings: Vec<String> = list.vanished.clone();
+    warnings.extend(list.gaps());
+    warnings.extend(list.refused.iter().map(|(_, error)| error.to_string()));
+    if list.is_copy {
+        warnings.push("this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it".to_owned());
+    }
+    warnings
+}
+
+/// `muster points`.
+pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
+    let began = Instant::now();
+    let list = repo.points()?;
+    let wanted = |p: &&StoredPoint| job.is_none_or(|job| p.point.job == job) && (all || !p.is_void);
+    let points = list.points.iter().filter(wanted).map(|p| row(repo, p)).collect();
+    let mut unusable: Vec<Failure> =
+        list.refused.iter().map(|(name, error)| Failure { path: name.to_string(), why: error.why().to_owned() }).collect();
+    for point in list.points.iter().filter(|p| p.is_void) {
+        unusable.push(Failure {
+            path: point.point.id.to_string(),
+            why: "void: it reached the store after its session may have lapsed".to_owned(),
+        });
+    }
+    let words = list.vanished.iter().cloned().chain(list.gaps());
+    unusable.extend(words.map(|why| Failure { path: "points/".to_owned(), why }));
+    tracing::debug!(elapsed = ?began.elapsed(), "listed the points");
+    Ok(Points { points, unusable })
+}
+
+fn row(repo: &Repository, stored: &StoredPoint) -> PointRow {
+    let point = &stored.point;
+    PointRow {
+        point: point.id.to_string(),
+        job: point.job.clone(),
+        time: Stamp(point.started),
+        status: status(point.status()),
+        writer: repo.label(&point.writer).map_or_else(|| point.writer.to_string(), str::to_owned),
+        tags: point.tags.clone(),
+        items: point.sources.iter().map(|s| s.items).sum(),
+        bytes: point.sources.iter().map(|s| s.bytes).sum(),
+        bytes_stored: point.totals.bytes_stored,
+        sources: point
+            .sources
+            .iter()
+            .map(|s| PointSource {
+                name: s.name.clone(),
+                kind: s.kind.clone(),
+                status: status(s.status),
+                items: s.items,
+                bytes: s.bytes,
+            })
+            .collect(),
+    }
+}

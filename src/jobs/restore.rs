@@ -1,0 +1,249 @@
+//! Putting a point back.
+
+use std::time::Instant;
+
+use crate::model::{EntryPath, Error, ErrorKind, Result};
+use crate::ports::{
+    Cancel, CaptureReader, Conflict, RestoreRequest as SourceRequest, RestoreTarget, Selection, Source, VerifyReport,
+};
+use crate::repo::format::{PointSource, SourceStatus};
+use crate::repo::index::Index;
+use crate::repo::reader::{Reader, SourceReader};
+use crate::repo::repository::{PointList, Repository, StoredPoint};
+use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
+use crate::report::progress::Progress;
+
+use super::points::{self, Wanted};
+
+/// One source of a restore as it was asked for.
+pub struct SourcePlan {
+    /// Which.
+    pub name: String,
+    /// What of it.
+    pub selection: Selection,
+    /// Where to.
+    pub target: RestoreTarget,
+    /// For people: where to.
+    pub target_text: String,
+}
+
+/// A restore as it was asked for.
+pub struct RestoreRequest<'a> {
+    /// From which point.
+    pub point: Wanted,
+    /// Only these sources and paths; all where empty.
+    pub selection: Vec<(String, Option<EntryPath>)>,
+    /// Where a source goes.
+    pub target: &'a dyn Fn(&str) -> (RestoreTarget, String),
+    /// Makes the source that puts a capture back.
+    pub source: &'a dyn Fn(&PointSource) -> Result<Box<dyn Source>>,
+    /// What about things in the way.
+    pub conflict: Conflict,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Owners must be restored.
+    pub strict_owner: bool,
+    /// Compare afterwards.
+    pub verify: bool,
+    /// Threads.
+    pub threads: usize,
+    /// Memory to stay near.
+    pub memory_bytes: u64,
+    /// Set when somebody asks to stop.
+    pub cancel: &'a Cancel,
+    /// Shows how far it is.
+    pub progress: &'a Progress,
+    /// Asked before anything is overwritten.
+    pub confirm: &'a dyn Fn(&str) -> Result<()>,
+}
+
+/// Which sources of which point will be put back.
+pub struct Plan<'l> {
+    /// The point.
+    pub point: &'l StoredPoint,
+    /// Its sources, with what is wanted of each.
+    pub sources: Vec<(&'l PointSource, Selection)>,
+    /// Sources that cannot be put back, and why.
+    pub skipped: Vec<(&'l PointSource, String)>,
+}
+
+/// Finds out what will be put back.
+pub fn plan<'l>(list: &'l PointList, request: &RestoreRequest<'_>) -> Result<Plan<'l>> {
+    let point = points::resolve(list, &request.point)?;
+    let mut plan = Plan { point, sources: Vec::new(), skipped: Vec::new() };
+    for (name, _) in &request.selection {
+        if !point.point.sources.iter().any(|s| s.name == *name) {
+            let names: Vec<_> = point.point.sources.iter().map(|s| s.name.as_str()).collect();
+            return Err(Error::new(ErrorKind::NotFound, "restore", format!("the point has no source {name:?}"))
+                .on(point.point.id.to_string())
+                .hint(format!("it has: {}", names.join(", "))));
+        }
+    }
+    for source in &point.point.sources {
+        let wanted: Vec<_> = request.selection.iter().filter(|(name, _)| *name == source.name).collect();
+        if wanted.is_empty() && !request.selection.is_empty() {
+            continue;
+        }
+        if source.status == SourceStatus::Failed || source.catalogue.is_none() {
+            plan.skipped.push((source, failed_source(list, point, source)));
+            continue;
+        }
+        // One bare `SOURCE` among paths of it means all of it.
+        let whole = wanted.iter().any(|(_, path)| path.is_none());
+        let paths = if whole { Vec::new() } else { wanted.iter().filter_map(|(_, path)| path.clone()).collect() };
+        plan.sources.push((source, Selection { paths }));
+    }
+    Ok(plan)
+}
+
+fn failed_source(list: &PointList, point: &StoredPoint, source: &PointSource) -> String {
+    let why = source.error.as_deref().unwrap_or("there is nothing of it in this point");
+    let earlier = list.points.iter().rev().find(|p| {
+        let has_it = |s: &&PointSource| s.name == source.name && s.status != SourceStatus::Failed && s.catalogue.is_some();
+        p.point.job == point.point.job && !p.is_void && p.stored_at <= point.stored_at && p.point.sources.iter().any(|s| has_it(&s))
+    });
+    match earlier {
+        Some(p) => format!("its capture failed ({why}); the newest point that has it is {}", p.point.id),
+        None => format!("its capture failed ({why})"),
+    }
+}
+
+/// Restores.
+pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restore> {
+    let began = Instant::now();
+    if !repo.can_open_data() {
+        return Err(Error::new(ErrorKind::WrongKey, "restore", "the keys at hand open names and sizes only")
+            .hint("give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)"));
+    }
+    let list = repo.points()?;
+    let (index, synced) = Index::sync(repo)?;
+    let plan = plan(&list, request)?;
+    let mut outcome = Restore {
+        point: plan.point.point.id.to_string(),
+        job: plan.point.point.job.clone(),
+        dry_run: request.dry_run,
+        sources: Vec::new(),
+        duration_secs: 0.0,
+        warnings: warnings(&list, &plan, synced.refused.len()),
+    };
+    let bytes: u64 = plan.sources.iter().map(|(s, _)| s.bytes).sum();
+    let items: u64 = plan.sources.iter().map(|(s, _)| s.items).sum();
+    let selected_all = plan.sources.iter().all(|(_, selection)| selection.paths.is_empty());
+    request.progress.stage("restoring", selected_all.then_some(items), selected_all.then_some(bytes));
+    if request.conflict != Conflict::Refuse && !request.dry_run {
+        let targets: Vec<_> = plan.sources.iter().map(|(s, _)| (request.target)(&s.name).1).collect();
+        (request.confirm)(&format!("What is in the way at {} will be replaced. Go on?", targets.join(", ")))?;
+    }
+    let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize);
+    for (source, selection) in &plan.sources {
+        request.cancel.check()?;
+        outcome.sources.push(restore_one(&reader, source, selection, request)?);
+    }
+    for (source, why) in &plan.skipped {
+        outcome.sources.push(RestoreSource {
+            name: source.name.clone(),
+            kind: source.kind.clone(),
+            error: Some(why.clone()),
+            ..RestoreSource::default()
+        });
+    }
+    request.progress.finish();
+    outcome.duration_secs = began.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn warnings(list: &PointList, plan: &Plan<'_>, index_refused: usize) -> Vec<String> {
+    let mut warnings = points::warnings(list);
+    let point = &plan.point.point;
+    for source in point.sources.iter().filter(|s| s.status == SourceStatus::Incomplete) {
+        warnings.push(format!(
+            "source {} is incomplete in this point: {} items could not be read and {} changed while they were read",
+            source.name, source.unreadable, source.changed
+        ));
+    }
+    if plan.point.is_void {
+        warnings.push("this point is void: it reached the store late, and parts of it may be gone".to_owned());
+    }
+    if index_refused > 0 {
+        warnings.push(format!("{index_refused} index objects cannot be used: run `muster check`"));
+    }
+    warnings
+}
+
+fn restore_one(
+    reader: &Reader<'_>,
+    stored: &PointSource,
+    selection: &Selection,
+    request: &RestoreRequest<'_>,
+) -> Result<RestoreSource> {
+    let source = (request.source)(stored)?;
+    let (target, target_text) = (request.target)(&stored.name);
+    let mut outcome = RestoreSource {
+        name: stored.name.clone(),
+        kind: stored.kind.clone(),
+        target: target_text,
+        ..RestoreSource::default()
+    };
+    let on_progress = |items: u64, bytes: u64| request.progress.add(items, bytes);
+    let from = SourceReader { reader, source: stored, threads: request.threads, on_progress: &on_progress };
+    refuse_unknown_paths(&from, selection, &stored.name)?;
+    let asked = SourceRequest {
+        selection: selection.clone(),
+        target: target.clone(),
+        conflict: request.conflict,
+        dry_run: request.dry_run,
+        strict_owner: request.strict_owner,
+    };
+    let report = match source.restore(&from, &asked, request.cancel) {
+        Ok(report) => report,
+        // Nothing was touched, or somebody asked to stop: that ends the command.
+        Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Exists | ErrorKind::Interrupted | ErrorKind::WrongKey | ErrorKind::Usage) => {
+            return Err(error);
+        }
+        Err(error) => {
+            tracing::error!(source = stored.name, hint = error.remedy().unwrap_or_default(), "{error}");
+            outcome.error = Some(error.to_string());
+            return Ok(outcome);
+        }
+    };
+    outcome.items = report.items;
+    outcome.bytes = report.bytes;
+    outcome.unchanged = report.unchanged;
+    outcome.removed = report.removed;
+    outcome.notes = report.notes;
+    let mut failures = report.failures;
+    if request.verify && !request.dry_run {
+        verify(&*source, &from, &target, request, &mut outcome, &mut failures)?;
+    }
+    outcome.failed = failures.len() as u64;
+    outcome.failures = failures.into_iter().take(FAILURES_KEPT).map(|(path, why)| Failure { path, why }).collect();
+    Ok(outcome)
+}
+
+fn verify(
+    source: &dyn Source,
+    from: &SourceReader<'_>,
+    target: &RestoreTarget,
+    request: &RestoreRequest<'_>,
+    outcome: &mut RestoreSource,
+    failures: &mut Vec<(String, String)>,
+) -> Result<()> {
+    request.progress.stage("verifying", Some(from.source.items), Some(from.source.bytes));
+    let VerifyReport { same, different, cannot_tell } = source.verify(from, target, request.cancel)?;
+    outcome.verified = Some(same);
+    failures.extend(different.into_iter().map(|(path, why)| (path, format!("differs from the point: {why}"))));
+    outcome.notes.extend(cannot_tell.into_iter().take(FAILURES_KEPT).map(|(path, why)| format!("cannot tell: {path}: {why}")));
+    Ok(())
+}
+
+/// A path that matches nothing is a mistake worth saying before anything is written.
+fn refuse_unknown_paths(from: &SourceReader<'_>, selection: &Selection, name: &str) -> Result<()> {
+    for path in &selection.paths {
+        if from.entry(path)?.is_none() {
+            return Err(Error::new(ErrorKind::NotFound, "restore", "there is nothing of this name in the point")
+                .on(format!("{name}:{path}"))
+                .hint("see `muster ls POINT` or `muster find NAME`"));
+        }
+    }
+    Ok(())
+}
