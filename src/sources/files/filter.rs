@@ -8,7 +8,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::FilesConfig;
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{EntryPath, Error, ErrorKind, Result};
 
 /// Longest ignore file that is read.
 pub const IGNORE_FILE_MAX_BYTES: u64 = 1 << 20;
@@ -28,9 +28,9 @@ impl Filter {
         })
     }
 
-    /// Whether there are no rules.
-    pub fn is_empty(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none()
+    /// Whether the configuration excludes anything.
+    pub fn has_excludes(&self) -> bool {
+        self.exclude.is_some()
     }
 
     /// Whether the thing at the absolute `path` is excluded by the configuration.
@@ -53,12 +53,19 @@ impl Filter {
         false
     }
 
-    /// Whether the thing at the absolute `path` is named by an include pattern; what
-    /// lies below an included directory is included with it.
-    pub fn includes(&self, path: &[u8], is_dir: bool) -> bool {
+    /// Whether the thing at `path` is named by an include pattern, or there is none;
+    /// what lies below an included directory is included with it.
+    pub fn includes(&self, path: &EntryPath, is_dir: bool) -> bool {
         let Some(include) = &self.include else { return true };
-        include.matched(Path::new(OsStr::from_bytes(path)), is_dir).is_ignore()
+        include.matched(Path::new(OsStr::from_bytes(&absolute(path))), is_dir).is_ignore()
     }
+}
+
+/// The absolute path that patterns are matched with.
+pub fn absolute(path: &EntryPath) -> Vec<u8> {
+    let mut slashed = vec![b'/'];
+    slashed.extend_from_slice(&path.to_slashed());
+    slashed
 }
 
 fn compile(what: &str, patterns: &[String]) -> Result<Option<Gitignore>> {
@@ -113,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_named() {
-        let config = FilesConfig { exclude: vec!["a[".into()], ..FilesConfig::default() };
+        let config = FilesConfig { exclude: vec!["a{b".into()], ..FilesConfig::default() };
         let error = Filter::new(&config).err().unwrap();
-        assert!(error.to_string().contains("a["), "{error}");
+        assert!(error.to_string().contains("a{b"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Config);
     }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::FilesConfig;
 use super::attrs::{Stat, XattrReader};
 use super::beneath::{Beneath, DIR_READ};
-use super::filter::{Filter, IGNORE_FILE_MAX_BYTES, compile_ignore_file};
+use super::filter::{Filter, IGNORE_FILE_MAX_BYTES, absolute, compile_ignore_file};
 use super::roots::Node;
 use crate::model::EntryPath;
 use crate::model::entry::{PATH_MAX_BYTES, Xattr};
@@ -149,7 +149,7 @@ impl<'a> Walker<'a> {
             Ok(stat) => stat,
             Err(e) => return self.lost(path, node, &e),
         };
-        let is_included = frame.is_included || is_named;
+        let is_included = frame.is_included || self.filter.includes(&path, stat.is_dir());
         let is_foreign = (self.config.one_file_system || self.options.stay_off_mounts)
             && stat.dev != frame.root_dev
             || self.options.stay_off_mounts && stat.is_mount;
@@ -161,7 +161,7 @@ impl<'a> Walker<'a> {
         };
         let leads_on = node.is_some_and(|node| !node.children.is_empty());
         if frame.is_whole && !is_named {
-            if self.is_left_out(&path, &stat, &mut down) {
+            if self.is_left_out(&path, &stat, is_included) {
                 self.counts.excluded += 1;
                 down.is_whole = false;
             } else if is_foreign {
@@ -182,17 +182,17 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Whether a rule leaves this out; notes where an include pattern names it.
-    fn is_left_out(&self, path: &EntryPath, stat: &Stat, down: &mut Descent<'_>) -> bool {
+    /// Whether a rule leaves this out.
+    fn is_left_out(&self, path: &EntryPath, stat: &Stat, is_included: bool) -> bool {
+        if !stat.is_dir() && !is_included {
+            return true;
+        }
         let has_rules = self.stack.iter().any(|frame| frame.rules.is_some());
-        if self.filter.is_empty() && !has_rules {
+        if !self.filter.has_excludes() && !has_rules {
             return false;
         }
-        let mut slashed = vec![b'/'];
-        slashed.extend_from_slice(&path.to_slashed());
-        down.is_included |= self.filter.includes(&slashed, stat.is_dir());
         let rules = self.stack.iter().filter_map(|frame| frame.rules.as_ref());
-        (!stat.is_dir() && !down.is_included) || self.filter.excludes(&slashed, stat.is_dir(), rules)
+        self.filter.excludes(&absolute(path), stat.is_dir(), rules)
     }
 
     fn visit_leaf(&mut self, path: EntryPath, stat: Stat, at: usize, node: Option<&'a Node>) -> Option<Item> {
@@ -344,8 +344,7 @@ impl<'a> Walker<'a> {
         if text.is_empty() {
             return None;
         }
-        let mut dir = vec![b'/'];
-        dir.extend(path.map(EntryPath::to_slashed).unwrap_or_default());
+        let dir = path.map_or_else(|| b"/".to_vec(), absolute);
         let (rules, bad) = compile_ignore_file(&dir, &text);
         self.counts.bad_ignore_rules += bad as u64;
         Some(rules)

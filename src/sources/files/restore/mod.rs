@@ -522,7 +522,7 @@ impl<'r, 'a> Director<'r, 'a> {
             return Err(Problem::Item("something of that name is there already".to_owned()));
         }
         if existing.is_dir() {
-            return Err(Problem::Item("a directory is in the way".to_owned()));
+            restore.clear_directory(dir, new, &existing)?;
         }
         let temporary = restore.temporary_name();
         rustix::fs::linkat(from, old, dir, temporary.as_slice(), AtFlags::empty())?;

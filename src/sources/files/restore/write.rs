@@ -312,7 +312,7 @@ impl Restore<'_> {
     }
 
     /// Makes room where a directory is in the way of something else.
-    fn clear_directory(&self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<(), Problem> {
+    pub fn clear_directory(&self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<(), Problem> {
         match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
             Ok(()) => Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) if self.request.conflict == Conflict::Mirror => {
