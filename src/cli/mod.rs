@@ -1,7 +1,9 @@
 //! The command line: arguments, the composition of everything else, exit codes.
 
 pub mod args;
+pub mod ask;
 pub mod commands;
+pub mod compose;
 pub mod confirm;
 pub mod exit;
 pub mod logging;
@@ -16,6 +18,7 @@ use crate::model::error::Exit;
 use crate::model::{Error, ErrorKind, Result};
 
 use args::{Command, Global, RawCli};
+use compose::Context;
 
 /// Reads the command line, does what it says, prints what is wrong.
 pub fn run() -> ExitCode {
@@ -33,8 +36,19 @@ pub fn run() -> ExitCode {
 fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
     logging::init(global.verbosity)?;
     match command {
-        Command::Completions(shell) => commands::completions::run(*shell),
-        // Until the engine is composed here, every other command ends so.
+        Command::Completions(shell) => return commands::completions::run(*shell),
+        Command::Init(args) => return commands::init::run(global, args),
+        _ => {}
+    }
+    let context = Context::new(global)?;
+    match command {
+        Command::Backup(args) => commands::backup::run(&context, args),
+        Command::Points(args) => commands::backup::points(&context, args),
+        Command::Ls(args) => commands::browse::ls(&context, args),
+        Command::Find(args) => commands::browse::find(&context, args),
+        Command::Diff(args) => commands::browse::diff(&context, args),
+        Command::Cat(args) => commands::browse::cat(&context, args),
+        Command::Restore(args) => commands::restore::run(&context, args),
         other => Err(Error::internal("run the command", "it is not wired yet").on(other.name())),
     }
 }

@@ -1,3 +1,7 @@
-//! One file a command. Each composes stores, sources and jobs, and prints an outcome.
+//! One file for each command.
 
+pub mod backup;
+pub mod browse;
 pub mod completions;
+pub mod init;
+pub mod restore;

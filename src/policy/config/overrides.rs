@@ -23,7 +23,8 @@ pub const VARIABLES: [(&str, &str); 9] = [
 ];
 
 /// Variables that the command line reads.
-const OTHER_VARIABLES: [&str; 3] = ["MUSTER_CONFIG", "MUSTER_IDENTITY", "MUSTER_LOG"];
+const OTHER_VARIABLES: [&str; 4] =
+    ["MUSTER_CONFIG", "MUSTER_IDENTITY", "MUSTER_LOG", "MUSTER_PASSPHRASE_FROM"];
 
 /// What applying the environment found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

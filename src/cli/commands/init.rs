@@ -1,0 +1,119 @@
+//! `muster init`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::args::{self, Global, Passphrase};
+use crate::cli::ask::Asker;
+use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, secret};
+use crate::cli::exit;
+use crate::model::error::Exit;
+use crate::model::{Error, ErrorKind, RepositoryId, Result, Secret};
+use crate::policy::config::{EngineConfig, template};
+use crate::ports::Clock;
+use crate::repo::keys::{AnyRecipient, HostKeys, RecoveryKit, protect};
+use crate::repo::repository::{NewRepository, create, random};
+use crate::report::Human;
+use crate::report::outcome;
+use crate::stores;
+use crate::sys::{OsEntropy, RealClock, RealProcess};
+
+/// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
+pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
+    let files = Files::plan(global, args)?;
+    let store_url = absolute_store(&args.store)?;
+    let asker = Asker::new(&RealProcess)?;
+    let passphrase = match &args.passphrase {
+        Passphrase::None => None,
+        Passphrase::Ask => Some(asker.new_passphrase("the recovery kit")?),
+        Passphrase::From(reference) => Some(secret(reference, &RealProcess)?),
+    };
+    let recipients = args.recipients.iter().map(|r| AnyRecipient::parse(r)).collect::<Result<Vec<_>>>()?;
+    let kit = RecoveryKit::generate(&OsEntropy)?;
+    let writer = HostKeys::generate(&OsEntropy)?;
+    let id = RepositoryId(random(&OsEntropy)?);
+    let label = args.writer_label.clone().unwrap_or_else(host_name);
+
+    // The kit comes first: there must never be a repository without one.
+    let made = Human::local().time(RealClock.now());
+    let kit_text = kit.to_file(&id, &store_url, &made);
+    let kit_text = match &passphrase {
+        Some(passphrase) => Secret::new(protect(&kit_text, passphrase)?),
+        None => kit_text,
+    };
+    write_new(&files.kit, kit_text.expose())?;
+    let new = NewRepository { kit: &kit, id, writer: &writer, writer_label: label.clone(), recipients };
+    let made = make(&store_url, &new, asker);
+    let created = match made {
+        Ok(created) => created,
+        Err(error) => {
+            // The kit opens nothing: no repository came of it.
+            let _ = std::fs::remove_file(&files.kit);
+            return Err(error);
+        }
+    };
+    write_new(&files.keys, writer.to_file(&format!("keys of backup host {label}")).expose())?;
+    let keys_name = files.keys.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let text = template(&store_url, &created.root.to_string(), 0, &format!("file:{keys_name}"));
+    write_new(&files.config, &text)?;
+    let outcome = outcome::Init {
+        store: store_url,
+        repository: created.repository.to_string(),
+        root: created.root.to_string(),
+        kit: files.kit.display().to_string(),
+        config: files.config.display().to_string(),
+        keys: files.keys.display().to_string(),
+        writer: writer.sign.party().to_string(),
+        recipients: std::iter::once(kit.identity.to_public().to_string())
+            .chain(new.recipients.iter().map(|r| r.text().unwrap_or_else(|| r.kind().to_owned())))
+            .collect(),
+        kit_has_passphrase: passphrase.is_some(),
+    };
+    exit::finish(&outcome, global.json)
+}
+
+fn make(url: &str, new: &NewRepository<'_>, asker: Asker) -> Result<crate::repo::repository::Created> {
+    let cancel = cancel_on_signals()?;
+    let store = dress(stores::create(url)?, &EngineConfig::default(), &cancel, Access::Write);
+    create(&*store, new, asker, &OsEntropy, &RealClock)
+}
+
+/// A path given without a scheme is taken from the working directory.
+fn absolute_store(store: &str) -> Result<String> {
+    if store.contains("://") {
+        return Ok(store.to_owned());
+    }
+    let path = std::path::absolute(store).map_err(|e| Error::io("find", store.to_owned(), e))?;
+    Ok(path.display().to_string())
+}
+
+struct Files {
+    kit: PathBuf,
+    config: PathBuf,
+    keys: PathBuf,
+}
+
+impl Files {
+    /// None of the files may be there: each could be somebody's only copy.
+    fn plan(global: &Global, args: &args::Init) -> Result<Self> {
+        let config = global.config.clone();
+        let keys = config.with_file_name("muster.key");
+        let files = Self { kit: args.kit.clone(), config, keys };
+        for path in [&files.kit, &files.config, &files.keys] {
+            if path.symlink_metadata().is_ok() {
+                return Err(Error::new(ErrorKind::Refused, "write", "the file is there already")
+                    .on(path.display().to_string())
+                    .hint("name another place: -c FILE for the configuration, --kit FILE for the recovery kit"));
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> Result<()> {
+    let failed = |e| Error::io("write", path.display().to_string(), e);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+}
