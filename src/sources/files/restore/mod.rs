@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -57,6 +57,7 @@ pub fn restore(
         facts: &facts,
         found: Mutex::new(Found::default()),
         fatal: Mutex::new(None),
+        is_over: AtomicBool::new(false),
         linkable: Mutex::new(HashSet::new()),
         temporaries: AtomicU64::new(0),
     };
@@ -164,7 +165,9 @@ struct Restore<'a> {
     cancel: &'a Cancel,
     facts: &'a Facts,
     found: Mutex<Found>,
+    /// Why nothing more can be done, until it is returned; `is_over` stays.
     fatal: Mutex<Option<Error>>,
+    is_over: AtomicBool,
     /// Files with several names that are in place.
     linkable: Mutex<HashSet<EntryPath>>,
     temporaries: AtomicU64,
@@ -216,6 +219,7 @@ impl Restore<'_> {
             }
             Err(Problem::Item(why)) => return self.failed(&entry.path, why),
             Err(Problem::Fatal(error)) => {
+                self.is_over.store(true, Ordering::Relaxed);
                 lock(&self.fatal).get_or_insert(error);
                 return;
             }
@@ -232,7 +236,7 @@ impl Restore<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.cancel.is_cancelled() || lock(&self.fatal).is_some()
+        self.cancel.is_cancelled() || self.is_over.load(Ordering::Relaxed)
     }
 
     fn temporary_name(&self) -> Vec<u8> {
@@ -270,11 +274,9 @@ impl Restore<'_> {
 fn work(restore: &Restore<'_>, jobs: &Receiver<Job>) {
     let mut cache = ParentCache::default();
     for job in jobs {
-        if restore.is_stopped() {
-            // The queue is emptied, so that whoever fills it comes to its own check.
-            continue;
-        }
         match job {
+            // The queue is emptied, so that whoever fills it comes to its own check.
+            Job::Whole(_) if restore.is_stopped() => {}
             Job::Whole(entry) => {
                 let done = restore.put(&entry, &mut cache);
                 restore.record(&entry, done);

@@ -10,7 +10,7 @@ use muster::ports::{
 use muster::sources::FilesConfig;
 
 use super::super::{expect_same, restore_all, to_folder, verdict};
-use super::{Tree, fill_richly, get_xattr, set_xattr};
+use super::{Tree, fill_richly, get_xattr, set_xattr, sh};
 use crate::memory_engine::{MemoryEngine, MemoryPoint};
 
 fn restore(
@@ -279,4 +279,31 @@ fn another_name_outside_is_not_reached_through_a_hard_link() {
     assert_eq!(restore(&engine, &tree, &point, &request).failures, []);
     assert_eq!(std::fs::metadata(outside.path().join("mine")).unwrap().mode() & 0o777, 0o640);
     assert_eq!(std::fs::metadata(&at).unwrap().nlink(), 1);
+}
+
+#[test]
+fn a_full_target_stops_the_restore_and_leaves_no_half_file() {
+    let tree = Tree::new();
+    tree.write("large", vec![1; 130 << 20]);
+    tree.write("small", vec![2; 2 << 20]);
+    let engine = MemoryEngine::default();
+    let point = engine.capture(&tree.source(), None).unwrap();
+    // A file system of its own that holds 32 MiB.
+    let place = tempfile::tempdir().unwrap();
+    sh(
+        "mount",
+        &["-t", "tmpfs", "-o", "size=32m", "tmpfs"]
+            .map(AsRef::as_ref)
+            .into_iter()
+            .chain([place.path().as_os_str()])
+            .collect::<Vec<_>>(),
+    );
+    let request = to_folder(&place.path().join("target"));
+    let restored = tree.source().restore(&engine.reader(&point), &request, &Cancel::default());
+    let is_left = tree.in_folder(&place.path().join("target"), "large").exists();
+    sh("umount", &[place.path().as_os_str()]);
+    let error = restored.unwrap_err();
+    assert_eq!(error.io_kind(), Some(std::io::ErrorKind::StorageFull), "{error}");
+    assert!(error.remedy().unwrap().contains("--replace"));
+    assert!(!is_left);
 }
