@@ -23,7 +23,7 @@ use crate::sys::{OsEntropy, RealClock, RealProcess};
 /// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
 pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let files = Files::plan(global, args)?;
-    let store_url = absolute_store(&args.store)?;
+    let store_url = args.store.clone();
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
         Passphrase::None => None,
@@ -80,15 +80,6 @@ fn make(url: &str, new: &NewRepository<'_>, asker: Asker) -> Result<crate::repo:
     create(&*store, new, asker, &OsEntropy, &RealClock)
 }
 
-/// A path given without a scheme is taken from the working directory.
-fn absolute_store(store: &str) -> Result<String> {
-    if store.contains("://") {
-        return Ok(store.to_owned());
-    }
-    let path = std::path::absolute(store).map_err(|e| Error::io("find", store.to_owned(), e))?;
-    Ok(path.display().to_string())
-}
-
 struct Files {
     kit: PathBuf,
     config: PathBuf,
@@ -105,7 +96,9 @@ impl Files {
             if path.symlink_metadata().is_ok() {
                 return Err(Error::new(ErrorKind::Refused, "write", "the file is there already")
                     .on(path.display().to_string())
-                    .hint("name another place: -c FILE for the configuration, --kit FILE for the recovery kit"));
+                    .hint(
+                        "name another place: -c FILE for the configuration, --kit FILE for the recovery kit",
+                    ));
             }
         }
         Ok(files)
