@@ -5,4 +5,5 @@ pub mod browse;
 pub mod check;
 pub mod completions;
 pub mod init;
+pub mod key;
 pub mod restore;
