@@ -5,6 +5,7 @@ mod key_world;
 
 use age::x25519;
 use key_world::*;
+use muster::jobs::check::{CheckRequest, DataSelection, check};
 use muster::jobs::keys::{
     self, Admission, HostRole, Role, Round, add_recipient, admission, admit, list, remove_recipient,
     resolve_party, revoke, rotate,
@@ -53,7 +54,8 @@ fn an_added_one_opens_everything(recipient: &AnyRecipient, identities: &Identiti
     let again = add_recipient(&world.as_kit(), &world.by(ask), recipient, "other").unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Exists);
     let mine = world.kit.identity.to_public();
-    let kit = add_recipient(&world.as_kit(), &world.by(ask), &AnyRecipient::X25519(mine), "other").unwrap_err();
+    let kit =
+        add_recipient(&world.as_kit(), &world.by(ask), &AnyRecipient::X25519(mine), "other").unwrap_err();
     assert_eq!(kit.kind(), ErrorKind::Exists);
 }
 
@@ -75,7 +77,8 @@ fn an_added_ssh_recipient_opens_old_and_new_data() {
         .status()
         .expect("this test needs ssh-keygen (package openssh-client)");
     assert!(made.success());
-    let recipient = AnyRecipient::parse(&std::fs::read_to_string(key.with_extension("pub")).unwrap()).unwrap();
+    let recipient =
+        AnyRecipient::parse(&std::fs::read_to_string(key.with_extension("pub")).unwrap()).unwrap();
     assert!(!recipient.text().unwrap().contains("somebody"), "a name would stand in the clear");
     let identities = identity_text(&std::fs::read_to_string(&key).unwrap());
     an_added_one_opens_everything(&recipient, &identities, &Ask::default());
@@ -207,10 +210,17 @@ fn a_revoked_writer_keeps_its_past_and_has_no_future() {
     assert_eq!(list.refused.len(), 1);
     let (name, error) = &list.refused[0];
     assert_eq!((name, error.kind()), (&late, ErrorKind::Untrusted));
-    assert!(error.why().contains("revoked") && error.why().contains(&second.sign.party().to_string()), "{error}");
+    assert!(
+        error.why().contains("revoked") && error.why().contains(&second.sign.party().to_string()),
+        "{error}"
+    );
 
     let alone = world.open("thief", Some(&second), &Identities::default());
-    assert_eq!(alone.map(|_| ()).unwrap_err().kind(), ErrorKind::WrongKey, "the new metadata epoch stays closed");
+    assert_eq!(
+        alone.map(|_| ()).unwrap_err().kind(),
+        ErrorKind::WrongKey,
+        "the new metadata epoch stays closed"
+    );
     let with_kit = world.open("thief", Some(&second), &world.kit_identities()).unwrap();
     assert_eq!(with_kit.writer().map(|_| ()).unwrap_err().kind(), ErrorKind::Untrusted);
     let held = obtainable(&world, &[&second.identity]);
@@ -263,6 +273,28 @@ fn new_keys_keep_the_writers_id_numbers_and_known_chunks() {
     let (newer, _) = world.renew(HostRole::Writer, &new);
     let (_, totals) = back_up(&world.as_host(&newer), "app", &content);
     assert_eq!(totals.chunks_new, 0);
+
+    // Nothing of this is damage to a check, but for the point that came too late.
+    let named = |repo: &Repository, identities: &Identities| -> Vec<String> {
+        check_all(repo, identities).problems.into_iter().map(|p| p.object).collect()
+    };
+    let late = world.as_kit().points().unwrap().refused.remove(0).0.to_string();
+    assert_eq!(named(&world.as_kit(), &world.kit_identities()), [late.clone()]);
+    assert_eq!(named(&world.as_host(&newer), &Identities::default()), [late]);
+}
+
+fn check_all(repo: &Repository, identities: &Identities) -> muster::report::outcome::Check {
+    let request = CheckRequest {
+        data: DataSelection::All,
+        threads: 1,
+        memory_bytes: 64 << 20,
+        identities,
+        progress: &muster::report::Progress::quiet(),
+        cancel: &muster::ports::Cancel::default(),
+        entropy: ENTROPY,
+        clock: &muster::sys::RealClock,
+    };
+    check(repo, &request).unwrap()
 }
 
 /// Signs, with an old key, an index object that says that `chunk` is where `like` is.
@@ -421,7 +453,8 @@ fn bad_requests_are_refused() {
     // A writer's id for a drill host; one key for two hosts; a name that is taken.
     let (_, as_drill) = keys::request(HostRole::Drill, "x", Some(&world.writer), ENTROPY).unwrap();
     assert_eq!(refused(&as_drill).kind(), ErrorKind::Refused);
-    let shared = HostKeys { sign: HostKeys::generate(ENTROPY).unwrap().sign, identity: world.writer.identity.clone() };
+    let shared =
+        HostKeys { sign: HostKeys::generate(ENTROPY).unwrap().sign, identity: world.writer.identity.clone() };
     assert_eq!(refused(&KeyRequest::new("writer", "y", &shared)).kind(), ErrorKind::Exists);
     let seed = world.writer.sign.seed();
     let stolen = HostKeys { sign: SignKey::new(keys.sign.party(), &seed), identity: keys.identity.clone() };
@@ -529,7 +562,8 @@ fn an_interrupted_change_is_run_again() {
         for n in 0..writes {
             // Half a key file is in nobody's way either.
             let torn = FaultPlan::crash_torn(n, 500).on_names("keys/");
-            let plans = [FaultPlan::fail_before(n), FaultPlan::fail_after(n), FaultPlan::crash_before(n), torn];
+            let plans =
+                [FaultPlan::fail_before(n), FaultPlan::fail_after(n), FaultPlan::crash_before(n), torn];
             for plan in plans {
                 interrupt(&world, what, change, plan.on_writes(), before, (&point, &content));
             }

@@ -36,7 +36,11 @@ pub struct Authority<'a, C: age::Callbacks> {
 }
 
 /// Begins new epochs for everybody who is in the configuration now.
-pub fn rotate<C: age::Callbacks>(repo: &Repository, by: &Authority<'_, C>, round: Round) -> Result<KeyChange> {
+pub fn rotate<C: age::Callbacks>(
+    repo: &Repository,
+    by: &Authority<'_, C>,
+    round: Round,
+) -> Result<KeyChange> {
     require_root(repo, by.root)?;
     let config = Change::of(repo).commit(repo, by, Some(round))?.config.number;
     Ok(KeyChange {
@@ -108,12 +112,15 @@ impl Change {
 }
 
 fn pin_hint(config: u64) -> String {
-    format!("set lowest_config = {config} in muster.toml on every host, so that none takes the state before for the newest")
+    format!(
+        "set lowest_config = {config} in muster.toml on every host, so that none takes the state before for the newest"
+    )
 }
 
 /// Names are for people: one line, not empty, not too long, and no two alike.
 fn check_label(repo: &Repository, label: &str, but: Option<PartyId>) -> Result<()> {
-    let bad = |why: String| Error::new(ErrorKind::Usage, "name the key", why).hint("give another with --label");
+    let bad =
+        |why: String| Error::new(ErrorKind::Usage, "name the key", why).hint("give another with --label");
     if label.trim().is_empty() || label.len() > LABEL_MAX_BYTES || label.chars().any(char::is_control) {
         return Err(bad(format!("a name has 1 to {LABEL_MAX_BYTES} bytes in one line")));
     }

@@ -294,7 +294,8 @@ impl Content {
     /// Length of the stream in bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Inline(extents) => extents.iter().map(Extent::len).sum(),
+            // Stored lengths may be anything; a sum that is too large fits no reference.
+            Self::Inline(extents) => extents.iter().fold(0, |sum, extent| extent.len().saturating_add(sum)),
             Self::Tree(tree) => tree.bytes,
         }
     }

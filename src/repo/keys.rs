@@ -123,6 +123,7 @@ pub struct Identities {
     /// The root key, where a file had one.
     pub root: Option<SignKey>,
     ages: Vec<Box<dyn age::Identity>>,
+    publics: Vec<String>,
 }
 
 impl Identities {
@@ -165,6 +166,7 @@ impl Identities {
         let mut found = 0;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Ok(identity) = x25519::Identity::from_str(line) {
+                self.publics.push(identity.to_public().to_string());
                 self.ages.push(Box::new(identity));
             } else if let Ok(plugin) = age::plugin::Identity::from_str(line) {
                 let opened = age::plugin::IdentityPluginV1::new(plugin.plugin(), &[plugin.clone()], callbacks.clone())
@@ -188,6 +190,12 @@ impl Identities {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ages.is_empty()
+    }
+
+    /// Whether the private half of this X25519 recipient is among them. Of other kinds of key it
+    /// cannot be told without asking for them.
+    pub fn has(&self, recipient: &str) -> bool {
+        self.publics.iter().any(|public| public == recipient)
     }
 
     /// Borrowed, for opening.

@@ -2,6 +2,7 @@
 //! before it is given, and damage is named.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::model::{ChunkId, Content, Entry, EntryPath, Error, ErrorKind, Extent, PackId, Result, TreeRef};
@@ -32,6 +33,7 @@ pub struct Reader<'r> {
     cache: Mutex<Cache>,
     loaded: Condvar,
     cache_bytes_max: usize,
+    bytes_read: AtomicU64,
 }
 
 impl<'r> Reader<'r> {
@@ -44,7 +46,13 @@ impl<'r> Reader<'r> {
             cache: Mutex::new(cache),
             loaded: Condvar::new(),
             cache_bytes_max: cache_bytes_max.max(BLOB_OPENED_MAX_BYTES),
+            bytes_read: AtomicU64::new(0),
         }
+    }
+
+    /// Bytes that were read from the store so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     /// Where a chunk is.
@@ -137,6 +145,7 @@ impl<'r> Reader<'r> {
             _ => e,
         };
         let sealed = self.repo.store().get_range(&name, u64::from(at.offset), u64::from(at.sealed_len)).map_err(missing)?;
+        self.bytes_read.fetch_add(sealed.len() as u64, Ordering::Relaxed);
         let limit = (at.opened_len as usize).min(BLOB_OPENED_MAX_BYTES);
         let opened = self
             .repo
@@ -172,7 +181,7 @@ impl<'r> Reader<'r> {
     pub fn read_content(&self, content: &Content, range: std::ops::Range<u64>, out: &mut dyn StreamSink) -> Result<()> {
         self.extents(content, range.clone(), &mut |at, extent| {
             let from = range.start.max(at);
-            let to = range.end.min(at + extent.len());
+            let to = range.end.min(at.saturating_add(extent.len()));
             match extent {
                 Extent::Hole { .. } => out.hole(from, to - from),
                 Extent::Chunk { id, start, len } => self.with_chunk(id, |chunk| {

@@ -283,6 +283,10 @@ impl Repository {
     pub fn label(&self, party: &PartyId) -> Option<&str> {
         self.labels.iter().find(|l| l.party == *party).map(|l| l.text.as_str())
     }
+    /// This host's own keys, admitted or not.
+    pub fn host(&self) -> Option<&HostKeys> {
+        self.host.as_ref()
+    }
     /// All labels.
     pub fn labels(&self) -> &[Label] {
         &self.labels
@@ -758,6 +762,9 @@ pub struct StoredPoint {
     pub is_void: bool,
 }
 
+/// How many missing points of one gap are named: a number may be anything.
+const GAPS_NAMED_MAX: usize = 100;
+
 /// All points, and what is wrong.
 #[derive(Debug, Default)]
 pub struct PointList {
@@ -809,9 +816,10 @@ impl PointList {
                 found.extend(
                     (expected..point.point.seq)
                         .filter(|seq| !stone(*seq))
+                        .take(GAPS_NAMED_MAX)
                         .map(|seq| format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")),
                 );
-                expected = point.point.seq + 1;
+                expected = point.point.seq.saturating_add(1);
                 found.extend(self.wrong_predecessor(point));
             }
         }

@@ -266,17 +266,22 @@ pub fn read_back(repo: &Repository, point: &ObjectName) -> Result<Vec<u8>> {
     let stored = repo.read_point(&meta)?;
     let reader = Reader::new(repo, &index, 1 << 20);
     let mut content = Vec::new();
-    reader.catalogue(stored.point.sources[0].catalogue.as_ref().unwrap(), &Selection::default(), &mut |entry| {
-        content = reader.read_all(entry.content.as_ref().unwrap(), 64 << 20)?;
-        Ok(())
-    })?;
+    reader.catalogue(
+        stored.point.sources[0].catalogue.as_ref().unwrap(),
+        &Selection::default(),
+        &mut |entry| {
+            content = reader.read_all(entry.content.as_ref().unwrap(), 64 << 20)?;
+            Ok(())
+        },
+    )?;
     Ok(content)
 }
 
 /// Epoch identities that somebody can get who has `identities` and can read all of `keys/`.
 pub fn obtainable(world: &World, identities: &[&dyn age::Identity]) -> Vec<x25519::Identity> {
     let names = world.mem.names().into_iter().filter(|n| n.as_str().starts_with("keys/"));
-    let opened = names.filter_map(|name| seal::decrypt(identities, &world.mem.get(&name, 1 << 20).unwrap()).ok());
+    let opened =
+        names.filter_map(|name| seal::decrypt(identities, &world.mem.get(&name, 1 << 20).unwrap()).ok());
     opened.map(|plain| parse_epoch_identity(&plain).unwrap()).collect()
 }
 

@@ -61,7 +61,8 @@ impl Begun {
     /// Makes them the current ones. Answers with the new metadata recipient, where there is one.
     pub(super) fn enter(self, config: &mut Config) -> Option<x25519::Recipient> {
         for new in self.epochs {
-            let before = config.epochs.iter_mut().filter(|e| e.kind == new.kind && e.state == EpochState::Current);
+            let before =
+                config.epochs.iter_mut().filter(|e| e.kind == new.kind && e.state == EpochState::Current);
             before.for_each(|epoch| epoch.state = EpochState::Retired);
             config.epochs.push(new);
         }
@@ -76,14 +77,23 @@ pub(super) fn begin<C: age::Callbacks>(
     next: &Config,
     round: Round,
 ) -> Result<Begun> {
-    let recipients = next.recipients.iter().map(|r| recovery_holder(repo, by, r)).collect::<Result<Vec<_>>>()?;
-    let writers = next.writers.iter().map(|w| Holder::host(w.id, &w.recipient)).collect::<Result<Vec<_>>>()?;
+    let recipients =
+        next.recipients.iter().map(|r| recovery_holder(repo, by, r)).collect::<Result<Vec<_>>>()?;
+    let writers =
+        next.writers.iter().map(|w| Holder::host(w.id, &w.recipient)).collect::<Result<Vec<_>>>()?;
     let mut begun = Begun::default();
     for kind in round.kinds() {
         let (epoch, identity) = new_epoch(*kind, by.entropy)?;
         let hosts: &[Holder] = if *kind == EpochKind::Meta { &writers } else { &[] };
         for holder in recipients.iter().chain(hosts) {
-            repo.put_key(&epoch.id, &identity, &holder.id, &holder.recipient, by.callbacks.clone(), by.entropy)?;
+            repo.put_key(
+                &epoch.id,
+                &identity,
+                &holder.id,
+                &holder.recipient,
+                by.callbacks.clone(),
+                by.entropy,
+            )?;
         }
         if *kind == EpochKind::Meta {
             begun.meta = Some(identity.to_public());
@@ -93,7 +103,11 @@ pub(super) fn begin<C: age::Callbacks>(
     Ok(begun)
 }
 
-fn recovery_holder<C: age::Callbacks>(repo: &Repository, by: &Authority<'_, C>, entry: &Recipient) -> Result<Holder> {
+fn recovery_holder<C: age::Callbacks>(
+    repo: &Repository,
+    by: &Authority<'_, C>,
+    entry: &Recipient,
+) -> Result<Holder> {
     let recipient = match &entry.recipient {
         Some(text) => AnyRecipient::parse(text)?,
         None => AnyRecipient::Passphrase(ask_passphrase(repo, by, entry)?),
@@ -149,8 +163,12 @@ pub(super) fn identities(repo: &Repository, round: Round) -> Result<Vec<(EpochId
             let kind = if epoch.kind == EpochKind::Data { "data" } else { "metadata" };
             let identity = repo.epoch(&epoch.id)?.identity.as_ref();
             let identity = identity.ok_or_else(|| {
-                Error::new(ErrorKind::WrongKey, "hand over the epoch keys", format!("no key at hand opens {kind} epoch {}", epoch.id))
-                    .hint("give a recovery identity with --identity file:KIT")
+                Error::new(
+                    ErrorKind::WrongKey,
+                    "hand over the epoch keys",
+                    format!("no key at hand opens {kind} epoch {}", epoch.id),
+                )
+                .hint("give a recovery identity with --identity file:KIT")
             })?;
             Ok((epoch.id, identity))
         })

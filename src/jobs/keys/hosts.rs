@@ -144,7 +144,9 @@ pub fn admit<C: age::Callbacks>(
     require_root(repo, by.root)?;
     match admission(repo, request)? {
         (body, Admission::New(role)) => admit_new(repo, by, role, &body, label),
-        (body, Admission::Renewal(role, party)) => renew(repo, by, role, &body, label.unwrap_or(&party.label)),
+        (body, Admission::Renewal(role, party)) => {
+            renew(repo, by, role, &body, label.unwrap_or(&party.label))
+        }
         (_, Admission::Already(party)) => Ok(KeyChange {
             action: "admit".to_owned(),
             id: Some(party.id.to_string()),
@@ -178,7 +180,11 @@ fn admit_new<C: age::Callbacks>(
         }),
         HostRole::Drill => {
             change.next.recipients.push(recovery_entry(body));
-            change.next.drills.push(DrillHost { id: body.party, signing_key: body.signing_key, recipient: body.party });
+            change.next.drills.push(DrillHost {
+                id: body.party,
+                signing_key: body.signing_key,
+                recipient: body.party,
+            });
         }
     }
     let config = change.commit(repo, by, None)?.config.number;
@@ -199,8 +205,12 @@ fn admit_new<C: age::Callbacks>(
 
 fn needs_of(role: HostRole) -> &'static str {
     match role {
-        HostRole::Writer => "give the host credentials to the store that may list, read and write, and not delete",
-        HostRole::Drill => "give the host credentials to the store that may list and read, and write to evidence/ and its own audit/ only: it can open everything",
+        HostRole::Writer => {
+            "give the host credentials to the store that may list, read and write, and not delete"
+        }
+        HostRole::Drill => {
+            "give the host credentials to the store that may list and read, and write to evidence/ and its own audit/ only: it can open everything"
+        }
     }
 }
 
@@ -271,8 +281,9 @@ fn revocation<C: age::Callbacks>(
     by: &Authority<'_, C>,
     party: &PartyId,
 ) -> Result<(Revocation, Vec<String>)> {
-    let (signing_key, _) = keys_of(&repo.trusted().config, party)
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, "revoke the key", "it is no host's").on(party.to_string()))?;
+    let (signing_key, _) = keys_of(&repo.trusted().config, party).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "revoke the key", "it is no host's").on(party.to_string())
+    })?;
     // A point that cannot be opened here would lose its trust unseen.
     epochs::identities(repo, Round::Metadata)?;
     let list = repo.points()?;
@@ -334,7 +345,9 @@ pub fn revoke<C: age::Callbacks>(repo: &Repository, by: &Authority<'_, C>, name:
         id: Some(party.id.to_string()),
         file: None,
         config: Some(config.number),
-        done: format!("{party} is revoked: what it signs from now on is refused, and what is new it cannot open"),
+        done: format!(
+            "{party} is revoked: what it signs from now on is refused, and what is new it cannot open"
+        ),
         next,
     })
 }
@@ -346,8 +359,12 @@ fn remove_host(config: &mut Config, id: &PartyId) -> Result<()> {
     config.writers.retain(|w| w.id != *id);
     config.writers.iter_mut().for_each(|w| w.shares_with.retain(|other| other != id));
     if config.recipients.is_empty() {
-        return Err(Error::new(ErrorKind::Refused, "revoke the key", "nobody could open the backups any more")
-            .hint("add a recovery recipient first: `muster key add`"));
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "revoke the key",
+            "nobody could open the backups any more",
+        )
+        .hint("add a recovery recipient first: `muster key add`"));
     }
     Ok(())
 }

@@ -51,7 +51,8 @@ impl std::fmt::Display for Party {
 pub fn parties(repo: &Repository) -> Vec<Party> {
     let config = &repo.trusted().config;
     let is_host = |id: &PartyId| config.drills.iter().any(|d| d.id == *id);
-    let recipients = config.recipients.iter().map(|r| r.id).filter(|id| !is_host(id)).map(|id| (id, Role::Recipient));
+    let recipients =
+        config.recipients.iter().map(|r| r.id).filter(|id| !is_host(id)).map(|id| (id, Role::Recipient));
     let writers = config.writers.iter().map(|w| (w.id, Role::Writer));
     let drills = config.drills.iter().map(|d| (d.id, Role::Drill));
     recipients
@@ -68,14 +69,20 @@ fn label(repo: &Repository, id: &PartyId) -> String {
 /// Who is meant by an id, the beginning of one that only one has, or a name.
 pub fn resolve_party(repo: &Repository, text: &str) -> Result<Party> {
     let hex = text.to_ascii_lowercase();
-    let is_meant = |p: &Party| (!hex.is_empty() && p.id.to_string().starts_with(&hex)) || (!text.is_empty() && p.label == text);
+    let is_meant = |p: &Party| {
+        (!hex.is_empty() && p.id.to_string().starts_with(&hex)) || (!text.is_empty() && p.label == text)
+    };
     let mut found: Vec<Party> = parties(repo).into_iter().filter(is_meant).collect();
     let bad = |kind, why: String| {
-        Error::new(kind, "find the key", why).on(format!("{text:?}")).hint("`muster key list` shows ids and names")
+        Error::new(kind, "find the key", why)
+            .on(format!("{text:?}"))
+            .hint("`muster key list` shows ids and names")
     };
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 if was_revoked(repo, text, &hex) => Err(bad(ErrorKind::NotFound, "it was revoked already, and nothing is left to do".to_owned())),
+        0 if was_revoked(repo, text, &hex) => {
+            Err(bad(ErrorKind::NotFound, "it was revoked already, and nothing is left to do".to_owned()))
+        }
         0 => Err(bad(ErrorKind::NotFound, "no recipient and no host has this id or name".to_owned())),
         _ => {
             let all: Vec<String> = found.iter().map(Party::to_string).collect();
@@ -87,7 +94,9 @@ pub fn resolve_party(repo: &Repository, text: &str) -> Result<Party> {
 fn was_revoked(repo: &Repository, text: &str, hex: &str) -> bool {
     let revocations = &repo.trusted().config.revocations;
     !text.is_empty()
-        && revocations.iter().any(|r| r.party.to_string().starts_with(hex) || repo.label(&r.party) == Some(text))
+        && revocations
+            .iter()
+            .any(|r| r.party.to_string().starts_with(hex) || repo.label(&r.party) == Some(text))
 }
 
 /// `muster key list`.

@@ -78,7 +78,11 @@ pub(super) fn already_used(repo: &Repository, id: &PartyId) -> Error {
 }
 
 /// Takes a recipient away: what is backed up from now on it cannot open.
-pub fn remove_recipient<C: age::Callbacks>(repo: &Repository, by: &Authority<'_, C>, name: &str) -> Result<KeyChange> {
+pub fn remove_recipient<C: age::Callbacks>(
+    repo: &Repository,
+    by: &Authority<'_, C>,
+    name: &str,
+) -> Result<KeyChange> {
     require_root(repo, by.root)?;
     let party = resolve_party(repo, name)?;
     refuse_removal(&repo.trusted().config, party.role, &party.id).map_err(|e| e.on(party.to_string()))?;
@@ -101,13 +105,20 @@ pub fn remove_recipient<C: age::Callbacks>(repo: &Repository, by: &Authority<'_,
 }
 
 fn refuse_removal(config: &Config, role: Role, id: &PartyId) -> Result<()> {
-    let refused = |why: &str, hint: String| Err(Error::new(ErrorKind::Refused, "remove the recipient", why).hint(hint));
+    let refused =
+        |why: &str, hint: String| Err(Error::new(ErrorKind::Refused, "remove the recipient", why).hint(hint));
     let drill = |id: &PartyId| config.drills.iter().find(|d| d.recipient == *id);
     if role == Role::Writer {
-        return refused("it is a writer, which opens no data", format!("end its rights with `muster key revoke {id}`"));
+        return refused(
+            "it is a writer, which opens no data",
+            format!("end its rights with `muster key revoke {id}`"),
+        );
     }
     if let Some(host) = drill(id).or_else(|| config.drills.iter().find(|d| d.id == *id)) {
-        return refused("a drill host uses it", format!("revoke that host first: `muster key revoke {}`", host.id));
+        return refused(
+            "a drill host uses it",
+            format!("revoke that host first: `muster key revoke {}`", host.id),
+        );
     }
     if !config.recipients.iter().any(|r| r.id != *id && drill(&r.id).is_none()) {
         return refused(

@@ -36,6 +36,10 @@ pub struct SyncReport {
     pub fetched: usize,
     /// Objects that were passed over, and why. Their chunks are unknown until `repair index`.
     pub refused: Vec<(ObjectName, Error)>,
+    /// Every object that is listed, sorted.
+    pub listed: Vec<Hash>,
+    /// Listed objects that another one replaces, refused ones among them.
+    pub superseded: HashSet<Hash>,
 }
 
 /// Objects that another one replaces. Only a writer's signature lets an object supersede.
@@ -47,7 +51,12 @@ struct Standing {
 impl Index {
     /// Brings this host's cache up to what the store has now.
     pub fn sync(repo: &Repository) -> Result<(Self, SyncReport)> {
-        let dir = repo.cache_dir().join("index");
+        Self::sync_into(repo, repo.cache_dir().join("index"))
+    }
+
+    /// The same with a cache of its own in `dir`; in an empty folder every object is read and
+    /// verified anew.
+    pub fn sync_into(repo: &Repository, dir: PathBuf) -> Result<(Self, SyncReport)> {
         prepare_dir(&dir, repo.trusted().config.revocations.len())?;
         let mut listed = HashSet::new();
         let mut report = SyncReport::default();
@@ -96,6 +105,9 @@ impl Index {
             }
         }
         standing.save(&dir, &listed)?;
+        report.superseded = listed.iter().filter(|h| standing.has(h)).copied().collect();
+        report.listed = listed.into_iter().collect();
+        report.listed.sort();
         let index = Self { dir, segments: RwLock::new(segments) };
         index.merge_local()?;
         Ok((index, report))

@@ -12,6 +12,7 @@ mod stages;
 mod stream;
 
 pub use capture::{CaptureStats, SinkOptions, SourceCapture};
+pub use stages::pack_rows;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
