@@ -9,12 +9,13 @@ use mem_store::MemStore;
 use muster::jobs::check::{CheckRequest, DataSelection, check};
 use muster::jobs::repair::{RepairIndexRequest, repair_index};
 use muster::model::{
-    ChunkClass, Content, Entry, EntryKind, EntryPath, Error, ErrorKind, Extent, ObjectName, PartyId, RepositoryId, Result,
-    Secret, Time, Ulid,
+    ChunkClass, Content, Entry, EntryKind, EntryPath, Error, ErrorKind, Extent, ObjectName, PartyId,
+    RepositoryId, Result, Secret, Time, Ulid,
 };
 use muster::ports::{Cancel, Clock, Entropy, Selection, Store, StreamContent, StreamWriter};
 use muster::repo::format::{
-    Condemned, EpochKind, Point, PointSource, Predecessor, Revocation, Session, SessionState, SourceStatus, Tombstone, Totals,
+    Condemned, EpochKind, Point, PointSource, Predecessor, Revocation, Session, SessionState, SourceStatus,
+    Tombstone, Totals,
 };
 use muster::repo::index::{Index, Location, Row, build_object};
 use muster::repo::keys::{HostKeys, Identities, RecoveryKit};
@@ -117,7 +118,13 @@ impl World {
         let (job, rule) = ("old".to_owned(), "keep-last 1".to_owned());
         let stone = Tombstone { point, hash, writer: by, job, seq: 1, by, rule, at: Os.now() };
         repo.put_signed(Kind::Tombstone, &layout::tombstone(&point), &stone).unwrap();
-        let mark = Condemned { packs: Vec::new(), by, oldest_session: Os.now(), at: Os.now(), reason: String::new() };
+        let mark = Condemned {
+            packs: Vec::new(),
+            by,
+            oldest_session: Os.now(),
+            at: Os.now(),
+            reason: String::new(),
+        };
         let signed = Envelope::sign(&self.host.sign, &self.id, Kind::Condemned, None, cbor::encode(&mark));
         let sealed = repo.seal_envelope(&signed).unwrap();
         let name = layout::condemned(&muster::model::Hash(*blake3::hash(&sealed).as_bytes()));
@@ -237,8 +244,12 @@ impl World {
 
     fn repair(&self, dry_run: bool) -> muster::report::outcome::RepairIndex {
         let repo = self.open();
-        let request =
-            RepairIndexRequest { dry_run, progress: &Progress::quiet(), cancel: &Cancel::default(), clock: &Os };
+        let request = RepairIndexRequest {
+            dry_run,
+            progress: &Progress::quiet(),
+            cancel: &Cancel::default(),
+            clock: &Os,
+        };
         repair_index(&repo, &request).unwrap()
     }
 
@@ -354,7 +365,8 @@ fn one_flipped_bit_in_any_object_is_never_clean() {
         for at in [0, good.len() / 2, good.len().saturating_sub(100), good.len() - 1] {
             world.store.flip(&name, at);
             for keys in [Keys::WithKit, Keys::WriterOnly] {
-                let others_key = name.starts_with("keys/") && !name.contains(&world.host.sign.party().to_string());
+                let others_key =
+                    name.starts_with("keys/") && !name.contains(&world.host.sign.party().to_string());
                 if others_key && keys == Keys::WriterOnly {
                     continue; // Sealed to the recovery kit alone: only the kit can prove it.
                 }
@@ -653,7 +665,11 @@ fn a_revoked_writers_later_point_is_named() {
         config.revocations.push(Revocation {
             party: old.sign.party(),
             signing_key: old.sign.public(),
-            trusted: vec![muster::repo::format::TrustedUpTo { job: "app".to_owned(), seq: 2, hash: last.hash }],
+            trusted: vec![muster::repo::format::TrustedUpTo {
+                job: "app".to_owned(),
+                seq: 2,
+                hash: last.hash,
+            }],
             at: Os.now(),
             kept: Vec::new(),
         });
@@ -689,7 +705,10 @@ fn key_files_that_are_missing_or_slipped_in_are_named() {
     world.store.insert(&slipped, world.store.bytes(&names[0]));
     let outcome = world.check(Keys::WithKit, DataSelection::None).unwrap();
     assert!(outcome.problems.is_empty());
-    assert!(outcome.warnings.iter().any(|w| w.contains(&slipped) && w.contains("somebody added")), "{outcome:#?}");
+    assert!(
+        outcome.warnings.iter().any(|w| w.contains(&slipped) && w.contains("somebody added")),
+        "{outcome:#?}"
+    );
     world.store.remove(&slipped);
 
     // Replaced by a key of the thief's own.
@@ -803,7 +822,12 @@ fn a_repair_needs_a_writers_key() {
         compression_level: 3,
     };
     let repo = Repository::open(store, with).unwrap();
-    let request = RepairIndexRequest { dry_run: false, progress: &Progress::quiet(), cancel: &Cancel::default(), clock: &Os };
+    let request = RepairIndexRequest {
+        dry_run: false,
+        progress: &Progress::quiet(),
+        cancel: &Cancel::default(),
+        clock: &Os,
+    };
     let error: Error = repair_index(&repo, &request).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     // Without any host key the check still works.

@@ -62,7 +62,8 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     // (docs/FORMAT.md section 9.7).
     let session = Session::begin(repo, request)?;
     let (index, synced) = Index::sync(repo)?;
-    let mut warnings: Vec<String> = synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
+    let mut warnings: Vec<String> =
+        synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
     let list = repo.points()?;
     warnings.extend(points::warnings(&list));
     let before = Before::find(repo, &list, &request.job)?;
@@ -99,10 +100,12 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     let captured = written.value;
     let mut outcome = outcome(request, &captured, &counters, warnings);
     if !request.dry_run {
-        let point = Draft { repo, request, before: &before, session: &session, started }.point(captured, &counters)?;
+        let point = Draft { repo, request, before: &before, session: &session, started }
+            .point(captured, &counters)?;
         session.renew(repo, request)?;
         check_still_there(repo, &written.referenced)?;
-        let point = Point { commit_before: session.commit_before(repo)?, ended: request.clock.now(), ..point };
+        let point =
+            Point { commit_before: session.commit_before(repo)?, ended: request.clock.now(), ..point };
         repo.put_point(&point)?;
         outcome.point = Some(point.id.to_string());
         let condemned = repo.condemned()?;
@@ -141,7 +144,8 @@ impl Bell {
     /// Sleeps; whether the bell was rung.
     fn wait(&self, time: Duration) -> bool {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rung, _) = self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
+        let (rung, _) =
+            self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
         *rung
     }
 }
@@ -188,7 +192,8 @@ impl Session {
             return Ok(());
         }
         now.renewal += 1;
-        let next = repo.session(self.id, &request.job, now.renewal, SessionState::Running, request.clock.now())?;
+        let next =
+            repo.session(self.id, &request.job, now.renewal, SessionState::Running, request.clock.now())?;
         let renewed_at = repo.put_session(&next)?;
         let gap = renewed_at.secs_since(now.renewed_at);
         if gap > f64::from(repo.trusted().config.times.lapse_secs) {
@@ -247,23 +252,34 @@ impl SessionNow {
     fn check(&self) -> Result<()> {
         match &self.lapsed {
             None => Ok(()),
-            Some(why) => Err(Error::new(ErrorKind::Interrupted, "commit the point", format!("the session lapsed: {why}"))
-                .hint("run the backup again: what is stored already is not sent again")),
+            Some(why) => Err(Error::new(
+                ErrorKind::Interrupted,
+                "commit the point",
+                format!("the session lapsed: {why}"),
+            )
+            .hint("run the backup again: what is stored already is not sent again")),
         }
     }
 }
 
 /// What the point refers to must not be condemned, and must be there, when it is committed.
-fn check_still_there(repo: &Repository, referenced: &std::collections::HashSet<crate::model::PackId>) -> Result<()> {
+fn check_still_there(
+    repo: &Repository,
+    referenced: &std::collections::HashSet<crate::model::PackId>,
+) -> Result<()> {
     let condemned = repo.condemned()?;
     let present = repo.list_packs()?;
     let lost = referenced.iter().find(|p| condemned.contains(p) || !present.contains_key(p));
     match lost {
         None => Ok(()),
-        Some(pack) => Err(Error::new(ErrorKind::Store, "commit the point", "a pack that it needs was removed or condemned meanwhile")
-            .on(pack.to_string())
-            .retryable()
-            .hint("run the backup again: it stores anew what was removed")),
+        Some(pack) => Err(Error::new(
+            ErrorKind::Store,
+            "commit the point",
+            "a pack that it needs was removed or condemned meanwhile",
+        )
+        .on(pack.to_string())
+        .retryable()
+        .hint("run the backup again: it stores anew what was removed")),
     }
 }
 
@@ -284,8 +300,11 @@ impl Before {
         let predecessor = newest.map(|p| Predecessor { id: p.point.id, hash: p.hash });
         // For each source the newest capture that did not fail.
         let mut sources: Vec<PointSource> = Vec::new();
-        let mut own_points: Vec<_> =
-            list.points.iter().filter(|p| p.point.writer == own && p.point.job == job && !p.is_void).collect();
+        let mut own_points: Vec<_> = list
+            .points
+            .iter()
+            .filter(|p| p.point.writer == own && p.point.job == job && !p.is_void)
+            .collect();
         own_points.sort_by_key(|p| std::cmp::Reverse(p.point.seq));
         for source in own_points.iter().flat_map(|p| &p.point.sources) {
             let usable = source.catalogue.is_some() && source.status != SourceStatus::Failed;
@@ -346,7 +365,8 @@ fn capture_one(
 ) -> Result<Captured> {
     let started = request.clock.now();
     let previous = before.tree(source).map(|tree| (reader, tree));
-    let run = |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
+    let run =
+        |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
     let captured = match run(previous) {
         // Damage in the past must not keep the present from being saved.
         Err(error) if error.kind() == ErrorKind::Damaged && !pipeline.has_failed() => {
@@ -433,7 +453,12 @@ impl Draft<'_> {
     }
 }
 
-fn outcome(request: &BackupRequest<'_>, captured: &[Captured], counters: &Counters, warnings: Vec<String>) -> Backup {
+fn outcome(
+    request: &BackupRequest<'_>,
+    captured: &[Captured],
+    counters: &Counters,
+    warnings: Vec<String>,
+) -> Backup {
     let get = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
     let worst = captured.iter().map(|c| c.source.status).max().unwrap_or(SourceStatus::Complete);
     Backup {

@@ -45,15 +45,20 @@ pub fn resolve<'l>(list: &'l PointList, wanted: &Wanted) -> Result<&'l StoredPoi
             .find(|p| !p.is_void && has_content(&p.point) && job.as_ref().is_none_or(|j| p.point.job == *j))
             .ok_or_else(|| {
                 let of = job.as_ref().map(|j| format!(" of job {j}")).unwrap_or_default();
-                Error::new(ErrorKind::NotFound, "find the latest point", format!("there is none{of}")).hint(hint)
+                Error::new(ErrorKind::NotFound, "find the latest point", format!("there is none{of}"))
+                    .hint(hint)
             }),
         Wanted::Prefix(prefix) => {
             let mut found = list.points.iter().filter(|p| p.point.id.to_string().starts_with(prefix));
             let missing = || not_there(list, prefix);
             let first = found.next().ok_or_else(missing)?;
             if found.next().is_some() {
-                return Err(Error::new(ErrorKind::Usage, "find the point", format!("more than one begins with {prefix}"))
-                    .hint("write more letters of its name"));
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "find the point",
+                    format!("more than one begins with {prefix}"),
+                )
+                .hint("write more letters of its name"));
             }
             Ok(first)
         }
@@ -67,8 +72,12 @@ fn not_there(list: &PointList, prefix: &str) -> Error {
     }
     if let Some(gone) = list.removed.iter().find(|p| p.point.id.to_string().starts_with(prefix)) {
         let rule = list.tombstones.get(&gone.point.id).map(|t| t.rule.clone()).unwrap_or_default();
-        return Error::new(ErrorKind::NotFound, "use the point", format!("it was removed by the rule {rule:?}"))
-            .on(gone.point.id.to_string());
+        return Error::new(
+            ErrorKind::NotFound,
+            "use the point",
+            format!("it was removed by the rule {rule:?}"),
+        )
+        .on(gone.point.id.to_string());
     }
     Error::new(ErrorKind::NotFound, "find the point", format!("none begins with {prefix}")).hint(hint)
 }
@@ -90,8 +99,11 @@ pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
     let list = repo.points()?;
     let wanted = |p: &&StoredPoint| job.is_none_or(|job| p.point.job == job) && (all || !p.is_void);
     let points = list.points.iter().filter(wanted).map(|p| row(repo, p)).collect();
-    let mut unusable: Vec<Failure> =
-        list.refused.iter().map(|(name, error)| Failure { path: name.to_string(), why: error.why().to_owned() }).collect();
+    let mut unusable: Vec<Failure> = list
+        .refused
+        .iter()
+        .map(|(name, error)| Failure { path: name.to_string(), why: error.why().to_owned() })
+        .collect();
     for point in list.points.iter().filter(|p| p.is_void) {
         unusable.push(Failure {
             path: point.point.id.to_string(),

@@ -178,7 +178,10 @@ impl Repair<'_> {
             for i in 0..segment.len() {
                 let row = segment.row(i)?;
                 let end = u64::from(row.at.offset) + u64::from(row.at.sealed_len);
-                let is_there = self.packs.get(&row.at.pack).is_some_and(|(kind, size)| *kind == row.at.kind && end <= *size);
+                let is_there = self
+                    .packs
+                    .get(&row.at.pack)
+                    .is_some_and(|(kind, size)| *kind == row.at.kind && end <= *size);
                 if unread.contains(&row.at.pack) && is_there {
                     self.take_rows(NOBODY, &[row])?;
                 }
@@ -220,7 +223,8 @@ impl Repair<'_> {
         let (_, meta) = self.repo.current_epoch(EpochKind::Meta)?;
         let size = |id: &PackId| self.packs.get(id).map_or(0, |(_, size)| *size);
         let each = rows.iter().map(|row| Ok(*row));
-        self.repo.with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, meta, key, self.repo.id()))
+        self.repo
+            .with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, meta, key, self.repo.id()))
     }
 
     /// Writes the objects, and last of all one without rows that puts the old ones out of use: a
@@ -270,7 +274,8 @@ fn read_spooled(path: &std::path::Path) -> Result<Vec<u8>> {
 /// Reads and verifies a pack's directory by two ranges.
 fn read_directory(repo: &Repository, id: PackId, kind: PackKind, size: u64) -> Result<OpenedDirectory> {
     let name = layout::pack(kind, &id);
-    let bad = |why: &str| Error::new(ErrorKind::Damaged, "read the pack's directory", why).on(name.to_string());
+    let bad =
+        |why: &str| Error::new(ErrorKind::Damaged, "read the pack's directory", why).on(name.to_string());
     let tail = size.checked_sub(LOCATOR_BYTES as u64).ok_or_else(|| bad("the pack is too short"))?;
     if size > PACK_MAX_BYTES {
         return Err(bad("the pack is larger than one may be"));

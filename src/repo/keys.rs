@@ -61,7 +61,9 @@ impl HostKeys {
         let party = tagged(text, PARTY).ok_or_else(|| bad("there is no party line"))?;
         let party: PartyId = party.parse().map_err(|_| bad("the party line is not an id"))?;
         let seed = tagged(text, SIGNING).ok_or_else(|| bad("there is no signing key line"))?;
-        let seed = Zeroizing::new(from_hex(seed).ok_or_else(|| bad("the signing key is not 64 hexadecimal digits"))?);
+        let seed = Zeroizing::new(
+            from_hex(seed).ok_or_else(|| bad("the signing key is not 64 hexadecimal digits"))?,
+        );
         let identity = text
             .lines()
             .find_map(|line| x25519::Identity::from_str(line.trim()).ok())
@@ -129,14 +131,21 @@ pub struct Identities {
 impl Identities {
     /// Adds what a file holds: an age identity file (keys, plugin identities), a recovery kit, an SSH
     /// private key, or any of these sealed with a passphrase. Questions go to `callbacks`.
-    pub fn add_file<C: age::Callbacks>(&mut self, bytes: &Secret<Vec<u8>>, name: &str, callbacks: C) -> Result<()> {
+    pub fn add_file<C: age::Callbacks>(
+        &mut self,
+        bytes: &Secret<Vec<u8>>,
+        name: &str,
+        callbacks: C,
+    ) -> Result<()> {
         let bad = |why: String| {
             Error::new(ErrorKind::Config, "read the identity", why)
                 .on(name.to_owned())
                 .hint("give the recovery kit, an age identity file, or an SSH private key")
         };
         let bytes = bytes.expose();
-        if bytes.starts_with(b"age-encryption.org/") || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----") {
+        if bytes.starts_with(b"age-encryption.org/")
+            || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
+        {
             let inner = open_protected(bytes, name, &callbacks)?;
             return self.add_file(&inner, name, callbacks);
         }
@@ -160,7 +169,9 @@ impl Identities {
                 .hint("give the recovery kit, an age identity file, or an SSH private key")
         };
         if let Some(seed) = tagged(text, ROOT_KEY) {
-            let seed = Zeroizing::new(from_hex(seed).ok_or_else(|| bad("its root key is not 64 hexadecimal digits"))?);
+            let seed = Zeroizing::new(
+                from_hex(seed).ok_or_else(|| bad("its root key is not 64 hexadecimal digits"))?,
+            );
             self.root = Some(SignKey::new(ROOT, &seed));
         }
         let mut found = 0;
@@ -169,8 +180,9 @@ impl Identities {
                 self.publics.push(identity.to_public().to_string());
                 self.ages.push(Box::new(identity));
             } else if let Ok(plugin) = age::plugin::Identity::from_str(line) {
-                let opened = age::plugin::IdentityPluginV1::new(plugin.plugin(), &[plugin.clone()], callbacks.clone())
-                    .map_err(|e| bad(&e.to_string()))?;
+                let opened =
+                    age::plugin::IdentityPluginV1::new(plugin.plugin(), &[plugin.clone()], callbacks.clone())
+                        .map_err(|e| bad(&e.to_string()))?;
                 self.ages.push(Box::new(opened));
             } else {
                 // The line itself may be a damaged secret: never repeat it.
@@ -206,14 +218,17 @@ impl Identities {
 
 fn open_protected<C: age::Callbacks>(bytes: &[u8], name: &str, callbacks: &C) -> Result<Secret<Vec<u8>>> {
     use std::io::Read;
-    let bad = |why: String| Error::new(ErrorKind::WrongKey, "open the protected identity", why).on(name.to_owned());
-    let decryptor = age::Decryptor::new(age::armor::ArmoredReader::new(bytes)).map_err(|e| bad(e.to_string()))?;
+    let bad =
+        |why: String| Error::new(ErrorKind::WrongKey, "open the protected identity", why).on(name.to_owned());
+    let decryptor =
+        age::Decryptor::new(age::armor::ArmoredReader::new(bytes)).map_err(|e| bad(e.to_string()))?;
     if !decryptor.is_scrypt() {
         return Err(bad("it is sealed to a key, not to a passphrase".to_owned()));
     }
-    let passphrase = callbacks
-        .request_passphrase(&format!("Passphrase of {name}"))
-        .ok_or_else(|| bad("there is nobody to ask for its passphrase".to_owned()).hint("give it with --passphrase-from env:NAME or file:PATH"))?;
+    let passphrase = callbacks.request_passphrase(&format!("Passphrase of {name}")).ok_or_else(|| {
+        bad("there is nobody to ask for its passphrase".to_owned())
+            .hint("give it with --passphrase-from env:NAME or file:PATH")
+    })?;
     let identity = age::scrypt::Identity::new(passphrase);
     let mut reader = decryptor
         .decrypt(std::iter::once(&identity as &dyn age::Identity))
@@ -251,8 +266,9 @@ impl AnyRecipient {
             return Ok(Self::X25519(recipient));
         }
         if text.starts_with("ssh-") {
-            let recipient = age::ssh::Recipient::from_str(text)
-                .map_err(|e| Error::new(ErrorKind::Usage, "use the recipient", format!("{e:?}")).on(text.to_owned()))?;
+            let recipient = age::ssh::Recipient::from_str(text).map_err(|e| {
+                Error::new(ErrorKind::Usage, "use the recipient", format!("{e:?}")).on(text.to_owned())
+            })?;
             // The comment is somebody's name, and would stand in the clear.
             let key: Vec<&str> = text.split_whitespace().take(2).collect();
             return Ok(Self::Ssh(Box::new(recipient), key.join(" ")));
@@ -260,10 +276,18 @@ impl AnyRecipient {
         if let Ok(recipient) = age::plugin::Recipient::from_str(text) {
             return Ok(Self::Plugin(recipient));
         }
-        let error = Error::new(ErrorKind::Usage, "use the recipient", "it is neither an age recipient nor an SSH public key")
-            .hint("give the public half: age1…, age1yubikey1…, ssh-ed25519 …");
+        let error = Error::new(
+            ErrorKind::Usage,
+            "use the recipient",
+            "it is neither an age recipient nor an SSH public key",
+        )
+        .hint("give the public half: age1…, age1yubikey1…, ssh-ed25519 …");
         // What might be a private key is not repeated.
-        Err(if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") { error } else { error.on(text.to_owned()) })
+        Err(if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            error
+        } else {
+            error.on(text.to_owned())
+        })
     }
 
     /// Its kind, as the config says it.
@@ -287,7 +311,11 @@ impl AnyRecipient {
     }
 
     /// An epoch's identity as an age file for this recipient.
-    pub fn seal_identity<C: age::Callbacks>(&self, epoch: &x25519::Identity, callbacks: C) -> Result<Vec<u8>> {
+    pub fn seal_identity<C: age::Callbacks>(
+        &self,
+        epoch: &x25519::Identity,
+        callbacks: C,
+    ) -> Result<Vec<u8>> {
         let text = Zeroizing::new(format!("{}\n", epoch.to_string().expose_secret()));
         let plain = text.as_bytes();
         match self {
@@ -298,9 +326,16 @@ impl AnyRecipient {
                 seal::encrypt(&recipient, plain)
             }
             Self::Plugin(recipient) => {
-                let plugin = age::plugin::RecipientPluginV1::new(recipient.plugin(), std::slice::from_ref(recipient), &[], callbacks)
-                    .map_err(|e| Error::new(ErrorKind::Config, "use the recipient's plugin", e.to_string())
-                        .hint("install the plugin's program, for example age-plugin-yubikey"))?;
+                let plugin = age::plugin::RecipientPluginV1::new(
+                    recipient.plugin(),
+                    std::slice::from_ref(recipient),
+                    &[],
+                    callbacks,
+                )
+                .map_err(|e| {
+                    Error::new(ErrorKind::Config, "use the recipient's plugin", e.to_string())
+                        .hint("install the plugin's program, for example age-plugin-yubikey")
+                })?;
                 seal::encrypt(&plugin, plain)
             }
         }
@@ -343,7 +378,8 @@ impl KeyRequest {
             signing_key: keys.sign.public(),
             recipient: keys.identity.to_public().to_string(),
         };
-        let signed = Envelope::sign(&keys.sign, &RepositoryId([0; 16]), Kind::KeyRequest, None, cbor::encode(&body));
+        let signed =
+            Envelope::sign(&keys.sign, &RepositoryId([0; 16]), Kind::KeyRequest, None, cbor::encode(&body));
         Self {
             muster: KEY_REQUEST.to_owned(),
             role: body.role,
@@ -366,7 +402,8 @@ impl KeyRequest {
         }
         let public: PublicKey = self.signing_key.parse().map_err(|_| bad("its signing key is not a key"))?;
         let party: PartyId = self.party.parse().map_err(|_| bad("its party is not an id"))?;
-        x25519::Recipient::from_str(&self.recipient).map_err(|_| bad("its recipient is not an age recipient"))?;
+        x25519::Recipient::from_str(&self.recipient)
+            .map_err(|_| bad("its recipient is not an age recipient"))?;
         let body = KeyRequestBody {
             role: self.role.clone(),
             label: self.label.clone(),

@@ -63,7 +63,8 @@ pub fn added_key(epoch: &EpochId, who: &PartyId, k: [u8; 8]) -> ObjectName {
 
 /// Whether the object is a key file of that party, under either form of name.
 pub fn is_key_of(object: &ObjectName, who: &PartyId) -> bool {
-    let rest = object.as_str().starts_with(KEYS).then(|| object.leaf().strip_prefix(&who.to_string())).flatten();
+    let rest =
+        object.as_str().starts_with(KEYS).then(|| object.leaf().strip_prefix(&who.to_string())).flatten();
     rest.and_then(|rest| rest.strip_suffix(".age")).is_some_and(|k| k.is_empty() || k.starts_with('-'))
 }
 

@@ -10,7 +10,9 @@ use age::x25519;
 use minicbor::Encode;
 use zeroize::Zeroizing;
 
-use crate::model::{EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid};
+use crate::model::{
+    EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid,
+};
 use crate::ports::{Clock, Entropy, ObjectMeta, Put, Store};
 
 use super::cbor;
@@ -103,7 +105,8 @@ pub fn create<C: age::Callbacks>(
     clock: &dyn Clock,
 ) -> Result<Created> {
     refuse_non_empty(store)?;
-    let mut recipients = vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
+    let mut recipients =
+        vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
     for recipient in &new.recipients {
         recipients.push((PartyId(random(entropy)?), recipient.clone()));
     }
@@ -115,7 +118,11 @@ pub fn create<C: age::Callbacks>(
     }
     let writer_recipient = AnyRecipient::X25519(new.writer.identity.to_public());
     let writer_id = new.writer.sign.party();
-    put_new(store, &layout::key(&meta.id, &writer_id), &writer_recipient.seal_identity(&meta_key, callbacks)?)?;
+    put_new(
+        store,
+        &layout::key(&meta.id, &writer_id),
+        &writer_recipient.seal_identity(&meta_key, callbacks)?,
+    )?;
     let mut labels = vec![
         Label { party: recipients[0].0, text: "recovery kit".to_owned() },
         Label { party: writer_id, text: new.writer_label.clone() },
@@ -155,16 +162,23 @@ pub fn create<C: age::Callbacks>(
 
 fn refuse_non_empty(store: &dyn Store) -> Result<()> {
     store.list("", &mut |meta| {
-        Err(Error::new(ErrorKind::Refused, "make a repository", format!("the place is not empty: it holds {}", meta.name))
-            .on(store.describe())
-            .hint("name an empty folder or prefix; an existing repository is opened, not made"))
+        Err(Error::new(
+            ErrorKind::Refused,
+            "make a repository",
+            format!("the place is not empty: it holds {}", meta.name),
+        )
+        .on(store.describe())
+        .hint("name an empty folder or prefix; an existing repository is opened, not made"))
     })
 }
 
 fn put_new(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<()> {
     match store.put(name, &[bytes])? {
         Put::Created => Ok(()),
-        Put::Exists => Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already").on(name.to_string())),
+        Put::Exists => {
+            Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already")
+                .on(name.to_string()))
+        }
     }
 }
 
@@ -195,7 +209,11 @@ fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
     store.list(layout::CONFIG, &mut |meta| {
         names.push(meta.name);
         if names.len() > 100_000 {
-            return Err(Error::new(ErrorKind::Limit, "read the configuration", "there are over 100,000 objects in config/"));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "read the configuration",
+                "there are over 100,000 objects in config/",
+            ));
         }
         Ok(())
     })?;
@@ -214,21 +232,30 @@ fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
 /// Tells an empty place from a folder of something else.
 fn refuse_foreign_place(store: &dyn Store) -> Result<()> {
     store.list("", &mut |meta| {
-        Err(Error::new(ErrorKind::NotFound, "open the repository", format!("it has no config/, but holds {}", meta.name))
-            .on(store.describe())
-            .hint("this place holds something else, or its config/ was removed; check the address"))
+        Err(Error::new(
+            ErrorKind::NotFound,
+            "open the repository",
+            format!("it has no config/, but holds {}", meta.name),
+        )
+        .on(store.describe())
+        .hint("this place holds something else, or its config/ was removed; check the address"))
     })
 }
 
 impl Repository {
     /// Opens a repository with whatever keys are at hand.
     pub fn open(store: Arc<dyn Store>, with: OpenWith<'_>) -> Result<Self> {
-        let trusted = read_chain(&*store, &with.pin).map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
+        let trusted = read_chain(&*store, &with.pin)
+            .map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
         let cache_dir = with.cache_root.join(trusted.repository().to_string());
         let mut epochs = HashMap::new();
         for epoch in &trusted.config.epochs {
             let recipient = x25519::Recipient::from_str(&epoch.recipient).map_err(|why| {
-                Error::new(ErrorKind::Damaged, "read the configuration", format!("an epoch's recipient is not one: {why}"))
+                Error::new(
+                    ErrorKind::Damaged,
+                    "read the configuration",
+                    format!("an epoch's recipient is not one: {why}"),
+                )
             })?;
             let is_drill = |host: &&HostKeys| trusted.config.drills.iter().any(|d| d.id == host.sign.party());
             let host = with.host.as_ref().filter(|host| epoch.kind == EpochKind::Meta || is_drill(host));
@@ -237,9 +264,13 @@ impl Repository {
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
         let Some(identity) = epochs[&current].identity.as_ref() else {
-            return Err(Error::new(ErrorKind::WrongKey, "open the repository", "no key at hand opens its metadata")
-                .on(store.describe())
-                .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "open the repository",
+                "no key at hand opens its metadata",
+            )
+            .on(store.describe())
+            .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
         };
         let plain = seal::open(&mut Zstd::new(3)?, identity, &trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)
             .map_err(|e| e.on("config's sealed part"))?;
@@ -387,9 +418,18 @@ impl Repository {
         };
         self.trusted.verify_point(&envelope, &meta.name, &point)?;
         if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
-            return Err(damaged(Error::new(ErrorKind::Untrusted, "trust the recovery point", "it does not say what its name and signature say")));
+            return Err(damaged(Error::new(
+                ErrorKind::Untrusted,
+                "trust the recovery point",
+                "it does not say what its name and signature say",
+            )));
         }
-        Ok(StoredPoint { hash: envelope.payload_hash(), stored_at: meta.stored_at, is_void: meta.stored_at > point.commit_before, point })
+        Ok(StoredPoint {
+            hash: envelope.payload_hash(),
+            stored_at: meta.stored_at,
+            is_void: meta.stored_at > point.commit_before,
+            point,
+        })
     }
 
     /// Every point, oldest first by the store's time, with what is wrong with it.
@@ -464,11 +504,16 @@ impl Repository {
         if !is_kept {
             self.trusted.verify_writer(&envelope, Kind::Tombstone, Some(name))?;
         }
-        let stone: Tombstone = cbor::decode(&envelope.payload, "tombstone").map_err(|e| e.on(name.to_string()))?;
+        let stone: Tombstone =
+            cbor::decode(&envelope.payload, "tombstone").map_err(|e| e.on(name.to_string()))?;
         let is_itself = stone.by == envelope.signer && layout::tombstone(&stone.point) == *name;
         if !is_itself || !(is_kept || self.may_remove(&stone)) {
-            return Err(Error::new(ErrorKind::Untrusted, "trust the tombstone", "it was written by somebody who may not remove that point")
-                .on(name.to_string()));
+            return Err(Error::new(
+                ErrorKind::Untrusted,
+                "trust the tombstone",
+                "it was written by somebody who may not remove that point",
+            )
+            .on(name.to_string()));
         }
         Ok(ReadTombstone { stone, envelope, stored })
     }
@@ -511,13 +556,25 @@ impl Repository {
         let name = layout::session(&session.id, session.renewal);
         self.put_signed(Kind::Session, &name, session)?;
         let meta = self.store.stat(&name)?.ok_or_else(|| {
-            Error::new(ErrorKind::Store, "renew the session", "the object is not there right after it was written").on(name.to_string())
+            Error::new(
+                ErrorKind::Store,
+                "renew the session",
+                "the object is not there right after it was written",
+            )
+            .on(name.to_string())
         })?;
         Ok(meta.stored_at)
     }
 
     /// A session's next state.
-    pub fn session(&self, id: Ulid, job: &str, renewal: u32, state: SessionState, now: Time) -> Result<Session> {
+    pub fn session(
+        &self,
+        id: Ulid,
+        job: &str,
+        renewal: u32,
+        state: SessionState,
+        now: Time,
+    ) -> Result<Session> {
         Ok(Session {
             id,
             writer: self.writer()?.sign.party(),
@@ -582,7 +639,11 @@ impl Repository {
         change: impl FnOnce(&mut Config, &mut Vec<Label>) -> Result<()>,
     ) -> Result<Trusted> {
         if root.public() != self.trusted.config.root {
-            return Err(Error::new(ErrorKind::WrongKey, "change the configuration", "this root key is not this repository's"));
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "change the configuration",
+                "this root key is not this repository's",
+            ));
         }
         self.refuse_if_amended()?;
         let mut config = self.trusted.config.clone();
@@ -606,11 +667,13 @@ impl Repository {
     /// Two configurations of one number would be a fork, which every reader refuses.
     fn refuse_if_amended(&self) -> Result<()> {
         self.store.list(layout::CONFIG, &mut |meta| match layout::parse_config(&meta.name) {
-            Some((number, _)) if number > self.trusted.config.number => {
-                Err(Error::new(ErrorKind::Refused, "change the configuration", format!("somebody wrote number {number} meanwhile"))
-                    .on(self.store.describe())
-                    .hint("run the command again: it will begin from the newest"))
-            }
+            Some((number, _)) if number > self.trusted.config.number => Err(Error::new(
+                ErrorKind::Refused,
+                "change the configuration",
+                format!("somebody wrote number {number} meanwhile"),
+            )
+            .on(self.store.describe())
+            .hint("run the command again: it will begin from the newest")),
             _ => Ok(()),
         })
     }
@@ -618,9 +681,18 @@ impl Repository {
     fn master(&self) -> Result<Zeroizing<[u8; 32]>> {
         let current = self.trusted.current_epoch(EpochKind::Meta)?.id;
         let identity = self.epoch(&current)?.identity.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::WrongKey, "change the configuration", "no key at hand opens its sealed part")
+            Error::new(
+                ErrorKind::WrongKey,
+                "change the configuration",
+                "no key at hand opens its sealed part",
+            )
         })?;
-        let plain = Zeroizing::new(seal::open(&mut Zstd::new(3)?, identity, &self.trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)?);
+        let plain = Zeroizing::new(seal::open(
+            &mut Zstd::new(3)?,
+            identity,
+            &self.trusted.config.sealed,
+            SMALL_OBJECT_MAX_BYTES,
+        )?);
         let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
         Ok(Zeroizing::new(secret.master))
     }
@@ -653,7 +725,10 @@ impl Repository {
     /// Every configuration so far, oldest first.
     pub fn config_history(&self) -> Result<Vec<Config>> {
         let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
-        Ok(verify_whole_chain(read_config_objects(&*self.store)?, &pin)?.into_iter().map(|t| t.config).collect())
+        Ok(verify_whole_chain(read_config_objects(&*self.store)?, &pin)?
+            .into_iter()
+            .map(|t| t.config)
+            .collect())
     }
 }
 
@@ -724,7 +799,9 @@ fn open_epoch(
         match seal::decrypt(&refs, &sealed) {
             Ok(plain) => match parse_epoch_identity(&plain).filter(|i| is_it(i)) {
                 Some(identity) => return Ok(Some(identity)),
-                None => tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it"),
+                None => {
+                    tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it")
+                }
             },
             Err(error) if error.kind() == ErrorKind::WrongKey => {}
             Err(error) => tracing::warn!(%name, %error, "a key file cannot be read"),
@@ -810,7 +887,9 @@ impl PointList {
         let mut found = Vec::new();
         for ((writer, job), mut row) in rows {
             row.sort_by_key(|p| p.point.seq);
-            let stone = |seq: u64| self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq);
+            let stone = |seq: u64| {
+                self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq)
+            };
             let mut expected = 1;
             for point in row {
                 found.extend(
@@ -830,6 +909,8 @@ impl PointList {
     fn wrong_predecessor(&self, point: &StoredPoint) -> Option<String> {
         let Predecessor { id, hash } = point.point.predecessor.as_ref()?;
         let before = self.points.iter().chain(&self.removed).find(|p| p.point.id == *id)?;
-        (before.hash != *hash).then(|| format!("point {} names a predecessor {id} that was other than the one there now", point.point.id))
+        (before.hash != *hash).then(|| {
+            format!("point {} names a predecessor {id} that was other than the one there now", point.point.id)
+        })
     }
 }

@@ -85,12 +85,17 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
     let (number, named) = layout::parse_config(&object.name)
         .ok_or_else(|| refuse("an object's name in config/ is not one of ours").on(on()))?;
     if named != hash {
-        return Err(Error::new(ErrorKind::Damaged, "read the configuration", "its bytes are not what its name says").on(on()));
+        return Err(Error::new(
+            ErrorKind::Damaged,
+            "read the configuration",
+            "its bytes are not what its name says",
+        )
+        .on(on()));
     }
-    let envelope: Envelope = cbor::decode(&object.bytes, "configuration's envelope").map_err(|e| e.on(on()))?;
-    let seen: VersionOnly = minicbor::decode(&envelope.payload).map_err(|e| {
-        Error::new(ErrorKind::Damaged, "read the configuration", e.to_string()).on(on())
-    })?;
+    let envelope: Envelope =
+        cbor::decode(&object.bytes, "configuration's envelope").map_err(|e| e.on(on()))?;
+    let seen: VersionOnly = minicbor::decode(&envelope.payload)
+        .map_err(|e| Error::new(ErrorKind::Damaged, "read the configuration", e.to_string()).on(on()))?;
     if seen.version != VERSION {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -113,7 +118,11 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
 fn check_link(before: Option<&Trusted>, config: &Config, pin: &Pin) -> Result<()> {
     let on = || format!("config number {}", config.number);
     if pin.root.is_some_and(|root| root != config.root) {
-        return Err(refuse(format!("it is signed by the root {}, not by the one that is pinned here", config.root)).on(on()));
+        return Err(refuse(format!(
+            "it is signed by the root {}, not by the one that is pinned here",
+            config.root
+        ))
+        .on(on()));
     }
     let Some(before) = before else {
         return if config.number == 0 && config.parent.is_none() {
@@ -213,7 +222,10 @@ impl Trusted {
 
     fn why_untrusted(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>) -> Error {
         let signer = envelope.signer;
-        let why = if self.revocations(signer).any(|r| envelope.verify(&r.signing_key, self.repository(), kind, name).is_ok()) {
+        let why = if self
+            .revocations(signer)
+            .any(|r| envelope.verify(&r.signing_key, self.repository(), kind, name).is_ok())
+        {
             format!("it is signed with a key of writer {signer} that was revoked")
         } else if self.writer(&signer).is_some() {
             format!("it says that writer {signer} signed it, but the signature does not verify")

@@ -39,7 +39,9 @@ impl MemStore {
     }
     fn with<T>(&self, name: &ObjectName, with: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         if self.unreachable.load(Ordering::Relaxed) && name.as_str().starts_with("packs/") {
-            return Err(Error::new(ErrorKind::Store, "read", "the line is cut").on(name.to_string()).retryable());
+            return Err(Error::new(ErrorKind::Store, "read", "the line is cut")
+                .on(name.to_string())
+                .retryable());
         }
         match self.objects.lock().unwrap().get(name.as_str()) {
             Some((bytes, _)) => with(bytes),

@@ -105,7 +105,9 @@ impl Files {
             if path.symlink_metadata().is_ok() {
                 return Err(Error::new(ErrorKind::Refused, "write", "the file is there already")
                     .on(path.display().to_string())
-                    .hint("name another place: -c FILE for the configuration, --kit FILE for the recovery kit"));
+                    .hint(
+                        "name another place: -c FILE for the configuration, --kit FILE for the recovery kit",
+                    ));
             }
         }
         Ok(files)

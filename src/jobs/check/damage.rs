@@ -103,7 +103,9 @@ impl Damage {
         for (cause, hurt) in std::mem::take(&mut self.hurt) {
             match cause {
                 // Whatever hurts a point was noted; this is for a defect of our own.
-                Cause::Pack(id) => found.problems.push(hurt.problem(id.to_string(), "it is damaged".to_owned())),
+                Cause::Pack(id) => {
+                    found.problems.push(hurt.problem(id.to_string(), "it is damaged".to_owned()))
+                }
                 Cause::Index => report_unindexed(hurt, refused, found),
             }
         }

@@ -82,7 +82,12 @@ pub(super) fn read(
 }
 
 fn choose(damage: &Damage, request: &CheckRequest<'_>) -> Result<Vec<Wanted>> {
-    let all = damage.sizes.iter().map(|(id, (kind, size))| Wanted { id: *id, kind: *kind, size: *size, rows: Vec::new() });
+    let all = damage.sizes.iter().map(|(id, (kind, size))| Wanted {
+        id: *id,
+        kind: *kind,
+        size: *size,
+        rows: Vec::new(),
+    });
     let mut packs: Vec<Wanted> = all.collect();
     packs.sort_by_key(|w| w.id);
     match request.data {
@@ -170,7 +175,8 @@ fn read_batch(
             request.cancel.check()?;
             let wanted = &batch[number];
             let permit = budget.take(wanted.size.min(PACK_MAX_BYTES))?;
-            let verdict = Proof { repo, index, zstd: &mut zstd, wanted, verdict: PackVerdict::default() }.run()?;
+            let verdict =
+                Proof { repo, index, zstd: &mut zstd, wanted, verdict: PackVerdict::default() }.run()?;
             drop(permit);
             request.progress.add(1, wanted.size);
             verdicts.lock().unwrap_or_else(PoisonError::into_inner).push((number, verdict));
@@ -243,7 +249,8 @@ impl Proof<'_> {
     }
 
     fn directory<'b>(&mut self, bytes: &'b [u8]) -> Result<(&'b [u8], OpenedDirectory)> {
-        let short = || Error::new(crate::model::ErrorKind::Damaged, "read the directory", "the pack is too short");
+        let short =
+            || Error::new(crate::model::ErrorKind::Damaged, "read the directory", "the pack is too short");
         let tail = bytes.len().checked_sub(LOCATOR_BYTES).ok_or_else(short)?;
         let len = parse_locator(&bytes[tail..], PACK_MAGIC)? as usize;
         let at = tail.checked_sub(len).ok_or_else(short)?;
@@ -265,7 +272,9 @@ impl Proof<'_> {
         }
         let mut offset = 0usize;
         for (number, record) in opened.records.iter().enumerate() {
-            if let Err(error) = trusted.verify_writer_past_or_present(&opened.directory.blobs[number], Kind::Blob, None) {
+            if let Err(error) =
+                trusted.verify_writer_past_or_present(&opened.directory.blobs[number], Kind::Blob, None)
+            {
                 self.note(format!("the record of the blob at {offset} is not trusted: {}", reason(&error)));
             }
             // open_directory has checked that the blobs fill the body.
@@ -299,7 +308,8 @@ impl Proof<'_> {
             return Ok(());
         };
         let limit = (record.opened_len as usize).min(BLOB_OPENED_MAX_BYTES);
-        let opened = seal::open(self.zstd, identity, sealed, limit).map_err(|e| format!("it cannot be opened: {}", e.why()))?;
+        let opened = seal::open(self.zstd, identity, sealed, limit)
+            .map_err(|e| format!("it cannot be opened: {}", e.why()))?;
         let mut rest = &opened[..];
         for chunk in &record.chunks {
             let (bytes, after) =
@@ -315,7 +325,8 @@ impl Proof<'_> {
     /// Every row of the index must be one that the directory gives, and every chunk be known.
     fn compare_with_index(&mut self, records: &[BlobRecord]) -> Result<()> {
         let given = pack_rows(self.wanted.id, self.wanted.kind, records);
-        let known: HashMap<_, _> = given.iter().map(|row| ((row.id, row.at.offset, row.at.start), row)).collect();
+        let known: HashMap<_, _> =
+            given.iter().map(|row| ((row.id, row.at.offset, row.at.start), row)).collect();
         let is_given = |row: &&Row| known.get(&(row.id, row.at.offset, row.at.start)) != Some(row);
         let wrong: Vec<&Row> = self.wanted.rows.iter().filter(is_given).collect();
         for row in &wrong {
@@ -331,7 +342,10 @@ impl Proof<'_> {
             unknown += u64::from(self.index.find(&row.id, &|_, _| true)?.is_none());
         }
         if unknown > 0 {
-            self.note(format!("the index does not know {} of it: run `muster repair index`", counted(unknown, "chunk")));
+            self.note(format!(
+                "the index does not know {} of it: run `muster repair index`",
+                counted(unknown, "chunk")
+            ));
         }
         Ok(())
     }

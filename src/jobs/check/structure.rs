@@ -62,14 +62,20 @@ pub(super) fn keys(repo: &Repository, request: &CheckRequest<'_>, found: &mut Fi
         let holders = holders(repo, epoch);
         for (who, recipient) in &holders {
             let folder = format!("{}{}/", layout::KEYS, epoch.id);
-            let is_theirs = |name: &ObjectName| name.as_str().starts_with(&folder) && layout::is_key_of(name, who);
+            let is_theirs =
+                |name: &ObjectName| name.as_str().starts_with(&folder) && layout::is_key_of(name, who);
             let theirs: Vec<_> = there.extract_if(is_theirs).collect();
             if !theirs.is_empty() {
                 prove_keys(repo, request, epoch, (who, recipient.as_deref()), theirs, found)?;
             } else if epoch.state != EpochState::Retired {
                 let name = layout::key(&epoch.id, who);
                 let label = repo.label(who).map(|l| format!(" ({l})")).unwrap_or_default();
-                found.problem(name.to_string(), format!("{who}{label} has no key file for this epoch and cannot open what is sealed to it"));
+                found.problem(
+                    name.to_string(),
+                    format!(
+                        "{who}{label} has no key file for this epoch and cannot open what is sealed to it"
+                    ),
+                );
             }
         }
         if epoch.state == EpochState::Retired {
@@ -171,7 +177,9 @@ pub(super) fn points(repo: &Repository, found: &mut Findings) -> Result<PointLis
         ));
     }
     if points.is_copy {
-        found.warn("this store is a plain copy of another, so its times mean nothing: nothing may be pruned here");
+        found.warn(
+            "this store is a plain copy of another, so its times mean nothing: nothing may be pruned here",
+        );
     }
     if !points.removed.is_empty() {
         let names: Vec<String> = points.removed.iter().map(|p| p.point.id.to_string()).collect();
@@ -189,10 +197,16 @@ fn some_of(names: &[String]) -> String {
 }
 
 /// Sessions, tombstones and condemned marks can be read and were signed by a writer.
-pub(super) fn small_objects(repo: &Repository, request: &CheckRequest<'_>, found: &mut Findings) -> Result<()> {
-    for (folder, kind) in
-        [(layout::SESSIONS, Kind::Session), (layout::TOMBSTONES, Kind::Tombstone), (layout::CONDEMNED, Kind::Condemned)]
-    {
+pub(super) fn small_objects(
+    repo: &Repository,
+    request: &CheckRequest<'_>,
+    found: &mut Findings,
+) -> Result<()> {
+    for (folder, kind) in [
+        (layout::SESSIONS, Kind::Session),
+        (layout::TOMBSTONES, Kind::Tombstone),
+        (layout::CONDEMNED, Kind::Condemned),
+    ] {
         let metas = list(repo, folder)?;
         found.count(folder, metas.len() as u64);
         for meta in metas {
@@ -222,7 +236,8 @@ fn small_object(repo: &Repository, kind: Kind, name: &ObjectName) -> Result<Opti
     let is_stale = repo.trusted().verify_writer(&envelope, kind, signed_name).is_err()
         && !repo.trusted().is_kept(&envelope, kind, signed_name, &stored);
     // A revoked or rotated key's sessions are over; its other marks no longer count.
-    Ok((is_stale && kind != Kind::Session).then(|| "it is signed with a key that was revoked since, and is not counted".to_owned()))
+    Ok((is_stale && kind != Kind::Session)
+        .then(|| "it is signed with a key that was revoked since, and is not counted".to_owned()))
 }
 
 /// The name that an object's payload belongs to.
@@ -244,7 +259,11 @@ fn what_it_says(kind: Kind, envelope: &Envelope, sealed: &[u8]) -> Result<Object
 }
 
 /// Reads every index object anew. Answers with the index and the names of those refused.
-pub(super) fn index(repo: &Repository, scratch: &Path, found: &mut Findings) -> Result<(Index, Vec<ObjectName>)> {
+pub(super) fn index(
+    repo: &Repository,
+    scratch: &Path,
+    found: &mut Findings,
+) -> Result<(Index, Vec<ObjectName>)> {
     let sizes = list(repo, layout::INDEX)?;
     found.read(sizes.iter().map(|m| m.size).sum());
     let (index, report) = Index::sync_into(repo, scratch.join("index"))?;
@@ -252,7 +271,10 @@ pub(super) fn index(repo: &Repository, scratch: &Path, found: &mut Findings) -> 
     let mut refused = Vec::new();
     for (name, error) in report.refused {
         if layout::parse_index(&name).is_some_and(|hash| report.superseded.contains(&hash)) {
-            found.warn(format!("{name}: it is damaged, but another index object has replaced it: {}", error.why()));
+            found.warn(format!(
+                "{name}: it is damaged, but another index object has replaced it: {}",
+                error.why()
+            ));
             continue;
         }
         found.problem(name.to_string(), format!("{}; run `muster repair index`", reason(&error)));
@@ -289,7 +311,14 @@ pub(super) fn packs(repo: &Repository, index: &Index, found: &mut Findings) -> R
                     damage.note(pack.id, kind, "the index takes it for the other kind of pack");
                 }
                 Some((kind, size)) if size != pack.size => {
-                    damage.note(pack.id, kind, format!("it has {size} bytes, and the index says {}: it was truncated or changed", pack.size));
+                    damage.note(
+                        pack.id,
+                        kind,
+                        format!(
+                            "it has {size} bytes, and the index says {}: it was truncated or changed",
+                            pack.size
+                        ),
+                    );
                 }
                 Some(_) => {}
             }

@@ -81,7 +81,9 @@ impl Checked for Extent {
         };
         Ok(match walker.place(id)? {
             Err(cause) => Ok(vec![cause]),
-            Ok(at) if at.kind != PackKind::Data => Err(format!("chunk {id} of content lies in a metadata pack")),
+            Ok(at) if at.kind != PackKind::Data => {
+                Err(format!("chunk {id} of content lies in a metadata pack"))
+            }
             Ok(at) if *len == 0 || u64::from(*start) + u64::from(*len) > u64::from(at.len) => {
                 Err(format!("an extent lies outside its chunk {id}"))
             }
@@ -127,12 +129,16 @@ pub(super) fn points(
     request.progress.stage("check points", Some(good.len() as u64), None);
     let reader = Reader::new(repo, index, (request.memory_bytes / 4) as usize);
     let known_max = (request.memory_bytes / 4 / PAGE_MEMORY_BYTES) as usize;
-    let mut walker = Walker { index, reader: &reader, damage, cancel: request.cancel, known: HashMap::new(), known_max };
+    let mut walker =
+        Walker { index, reader: &reader, damage, cancel: request.cancel, known: HashMap::new(), known_max };
     for stored in good {
         let id = stored.point.id.to_string();
         for source in &stored.point.sources {
             if let Some(wrong) = walker.source(&id, source)? {
-                found.problem(layout::point(&stored.point.id).to_string(), format!("source {}: {wrong}", source.name));
+                found.problem(
+                    layout::point(&stored.point.id).to_string(),
+                    format!("source {}: {wrong}", source.name),
+                );
                 if let Some(problem) = found.problems.last_mut() {
                     problem.points_hurt.push(id.clone());
                 }
@@ -166,7 +172,9 @@ impl Walker<'_> {
         }
         if let Some(facts) = &source.facts {
             match self.content(facts)? {
-                Ok(causes) => causes.into_iter().for_each(|c| self.damage.hurts(c, point, Some(at(" what verification needs")))),
+                Ok(causes) => causes
+                    .into_iter()
+                    .for_each(|c| self.damage.hurts(c, point, Some(at(" what verification needs")))),
                 Err(wrong) => return Ok(Some(format!("its facts: {wrong}"))),
             }
         }
@@ -202,7 +210,11 @@ impl Walker<'_> {
         }
         let top = self.subtree::<R>(&tree.root, tree.level)?;
         let agrees = top.lost.is_some() || (top.records, top.bytes) == (tree.records, tree.bytes);
-        Ok(if agrees { Ok(top) } else { Err(format!("the tree at {} has other sums than its reference says", tree.root)) })
+        Ok(if agrees {
+            Ok(top)
+        } else {
+            Err(format!("the tree at {} has other sums than its reference says", tree.root))
+        })
     }
 
     fn subtree<R: Checked>(&mut self, id: &ChunkId, level: u8) -> Result<Rc<Subtree>> {
@@ -224,9 +236,12 @@ impl Walker<'_> {
     }
 
     fn leaf<R: Checked>(&mut self, id: &ChunkId, at: &Location, records: &[R]) -> Result<Subtree> {
-        let mut subtree = Subtree { first: records.first().and_then(|r| r.path().cloned()), ..Subtree::default() };
+        let mut subtree =
+            Subtree { first: records.first().and_then(|r| r.path().cloned()), ..Subtree::default() };
         for record in records {
-            if record.path().is_some() && subtree.last.as_ref().is_some_and(|last| Some(last) >= record.path()) {
+            if record.path().is_some()
+                && subtree.last.as_ref().is_some_and(|last| Some(last) >= record.path())
+            {
                 return Ok(self.wrong_page(id, at, "its paths do not ascend"));
             }
             subtree.last = record.path().cloned();
@@ -244,19 +259,31 @@ impl Walker<'_> {
         Ok(subtree)
     }
 
-    fn inner<R: Checked>(&mut self, id: &ChunkId, at: &Location, level: u8, branches: &[tree::Branch]) -> Result<Subtree> {
-        let mut subtree = Subtree { first: branches.first().and_then(|b| b.first.clone()), ..Subtree::default() };
+    fn inner<R: Checked>(
+        &mut self,
+        id: &ChunkId,
+        at: &Location,
+        level: u8,
+        branches: &[tree::Branch],
+    ) -> Result<Subtree> {
+        let mut subtree =
+            Subtree { first: branches.first().and_then(|b| b.first.clone()), ..Subtree::default() };
         for branch in branches {
             let child = self.subtree::<R>(&branch.child, level - 1)?;
-            let is_after = !R::HAS_PATHS || subtree.last.as_ref().is_none_or(|last| branch.first.as_ref() > Some(last));
-            let agrees = (child.records, child.bytes) == (branch.records, branch.bytes) && child.first == branch.first;
+            let is_after =
+                !R::HAS_PATHS || subtree.last.as_ref().is_none_or(|last| branch.first.as_ref() > Some(last));
+            let agrees =
+                (child.records, child.bytes) == (branch.records, branch.bytes) && child.first == branch.first;
             if !is_after || !(agrees || child.lost.is_some()) {
                 return Ok(self.wrong_page(id, at, "it does not agree with the pages below it"));
             }
             subtree.records = subtree.records.saturating_add(branch.records);
             subtree.bytes = subtree.bytes.saturating_add(branch.bytes);
             if let Some(cause) = child.lost {
-                let first = branch.first.as_ref().map(|f| format!("{f} and what follows, {} entries", branch.records));
+                let first = branch
+                    .first
+                    .as_ref()
+                    .map(|f| format!("{f} and what follows, {} entries", branch.records));
                 subtree.hurt(first.unwrap_or_default(), cause);
             }
             subtree.take_in(&child);
@@ -271,7 +298,11 @@ impl Walker<'_> {
     }
 
     /// Reads a page; the inner error says why it is lost.
-    fn load<R: Checked>(&mut self, id: &ChunkId, level: u8) -> Result<std::result::Result<(Node<R>, Location), Cause>> {
+    fn load<R: Checked>(
+        &mut self,
+        id: &ChunkId,
+        level: u8,
+    ) -> Result<std::result::Result<(Node<R>, Location), Cause>> {
         let at = match self.place(id)? {
             Ok(at) => at,
             Err(cause) => return Ok(Err(cause)),

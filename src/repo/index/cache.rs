@@ -65,7 +65,10 @@ impl Index {
                 Some(hash) => {
                     listed.insert(hash);
                 }
-                None => report.refused.push((meta.name, Error::new(ErrorKind::Damaged, "read the index", "its name is not one of ours"))),
+                None => report.refused.push((
+                    meta.name,
+                    Error::new(ErrorKind::Damaged, "read the index", "its name is not one of ours"),
+                )),
             }
             Ok(())
         })?;
@@ -95,7 +98,16 @@ impl Index {
             for hash in missing {
                 match fetch(repo, &dir, &hash, &mut standing) {
                     Ok(segment) => segments.push(Arc::new(segment)),
-                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Untrusted | ErrorKind::WrongKey | ErrorKind::NotFound | ErrorKind::Unsupported) => {
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::Damaged
+                                | ErrorKind::Untrusted
+                                | ErrorKind::WrongKey
+                                | ErrorKind::NotFound
+                                | ErrorKind::Unsupported
+                        ) =>
+                    {
                         refused.insert(hash);
                         report.refused.push((layout::index(&hash), error));
                     }
@@ -114,7 +126,11 @@ impl Index {
     }
 
     /// Where a chunk is, by the first segment whose place `accept` takes.
-    pub fn find(&self, id: &ChunkId, accept: &dyn Fn(PartyId, &Location) -> bool) -> Result<Option<Location>> {
+    pub fn find(
+        &self,
+        id: &ChunkId,
+        accept: &dyn Fn(PartyId, &Location) -> bool,
+    ) -> Result<Option<Location>> {
         for segment in self.segments().iter() {
             let Some(signer) = segment.signer() else { continue };
             if let Some(at) = segment.find(id)?
@@ -132,7 +148,13 @@ impl Index {
     }
 
     /// Adds rows of an index object that this host has just stored.
-    pub fn add(&self, signer: PartyId, object: Hash, rows: &[Row], pack_size: &dyn Fn(&PackId) -> u64) -> Result<()> {
+    pub fn add(
+        &self,
+        signer: PartyId,
+        object: Hash,
+        rows: &[Row],
+        pack_size: &dyn Fn(&PackId) -> u64,
+    ) -> Result<()> {
         let mut writer = SegmentWriter::new(&self.dir, signer, vec![object])?;
         for row in rows {
             writer.push(row, pack_size(&row.at.pack))?;
@@ -190,7 +212,8 @@ impl Index {
         is_there: &dyn Fn(&PackId) -> bool,
     ) -> Result<Hash> {
         let key = &repo.writer()?.sign;
-        let sizes: HashMap<PackId, u64> = segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
+        let sizes: HashMap<PackId, u64> =
+            segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
         let size = |id: &PackId| sizes.get(id).copied().unwrap_or(0);
         supersedes.sort();
         supersedes.dedup();
@@ -203,10 +226,15 @@ impl Index {
         })?;
         let (_, meta) = repo.current_epoch(crate::repo::format::EpochKind::Meta)?;
         let each = rows.iter().map(|r| Ok(*r));
-        let object = repo.with_zstd(|zstd| build_object(each, supersedes, key.party(), &size, zstd, meta, key, repo.id()))?;
+        let object = repo.with_zstd(|zstd| {
+            build_object(each, supersedes, key.party(), &size, zstd, meta, key, repo.id())
+        })?;
         let hash = repo.put_index(&object)?;
         let gone: HashSet<PathBuf> = segments.iter().map(|s| s.path().to_owned()).collect();
-        self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|s| !gone.contains(s.path()));
+        self.segments
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|s| !gone.contains(s.path()));
         for path in gone {
             let _ = std::fs::remove_file(path);
         }
@@ -274,7 +302,8 @@ fn new_path(dir: &std::path::Path) -> Result<PathBuf> {
 
 fn open_segments(dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<Vec<Arc<Segment>>> {
     let mut segments = Vec::new();
-    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read the index cache", dir.display().to_string(), e))?;
+    let entries = std::fs::read_dir(dir)
+        .map_err(|e| Error::io("read the index cache", dir.display().to_string(), e))?;
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|e| e != "seg") {
@@ -282,7 +311,9 @@ fn open_segments(dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<Vec<Ar
         }
         match Segment::open(&path) {
             // An object that is no longer listed may have been pruned: what it said may be gone.
-            Ok(segment) if segment.objects().iter().all(|o| listed.contains(o)) => segments.push(Arc::new(segment)),
+            Ok(segment) if segment.objects().iter().all(|o| listed.contains(o)) => {
+                segments.push(Arc::new(segment))
+            }
             _ => {
                 let _ = std::fs::remove_file(&path);
             }
@@ -320,7 +351,8 @@ fn fetch(repo: &Repository, dir: &std::path::Path, hash: &Hash, standing: &mut S
     let name = layout::index(hash);
     let bytes = repo.store().get(&name, INDEX_OBJECT_MAX_BYTES)?;
     if blake3::hash(&bytes).as_bytes() != &hash.0 {
-        return Err(Error::new(ErrorKind::Damaged, "read the index", "its bytes are not what its name says").on(name.to_string()));
+        return Err(Error::new(ErrorKind::Damaged, "read the index", "its bytes are not what its name says")
+            .on(name.to_string()));
     }
     let identities = repo.meta_identities();
     let named = |e: Error| e.on(name.to_string());
@@ -329,14 +361,18 @@ fn fetch(repo: &Repository, dir: &std::path::Path, hash: &Hash, standing: &mut S
         let has_full_worth = repo.trusted().verify_writer(&opened.envelope, Kind::Index, None).is_ok()
             || repo.trusted().is_kept(&opened.envelope, Kind::Index, None, hash);
         if !has_full_worth {
-            repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Index, None).map_err(named)?;
+            repo.trusted()
+                .verify_writer_past_or_present(&opened.envelope, Kind::Index, None)
+                .map_err(named)?;
         }
         let sizes: HashMap<PackId, u64> = opened.root.packs.iter().map(|p| (p.id, p.size)).collect();
         // What a revoked key signed is good for reading, where chunk ids prove it, and no more.
         let owner = if has_full_worth { opened.owner } else { NOBODY };
         let mut writer = SegmentWriter::new(dir, owner, vec![*hash])?;
         opened
-            .rows(zstd, &identities, &mut |row| writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0)))
+            .rows(zstd, &identities, &mut |row| {
+                writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0))
+            })
             .map_err(named)?;
         if has_full_worth {
             standing.superseded.extend(opened.root.supersedes.iter().copied());
@@ -367,6 +403,7 @@ impl Standing {
         let still = self.superseded.iter().filter(|h| listed.contains(h));
         let text: String = still.map(|hash| format!("{hash}\n")).collect();
         let path = Self::path(dir);
-        std::fs::write(&path, text).map_err(|e| Error::io("write the index cache", path.display().to_string(), e))
+        std::fs::write(&path, text)
+            .map_err(|e| Error::io("write the index cache", path.display().to_string(), e))
     }
 }

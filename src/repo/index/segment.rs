@@ -79,7 +79,8 @@ impl SegmentWriter {
         }) as u32;
         let mut bytes = [0; ROW_BYTES];
         bytes[..32].copy_from_slice(row.id.as_bytes());
-        let words = [pack, row.at.offset, row.at.sealed_len, row.at.opened_len, row.at.start, row.at.len, epoch];
+        let words =
+            [pack, row.at.offset, row.at.sealed_len, row.at.opened_len, row.at.start, row.at.len, epoch];
         for (slot, word) in bytes[32..].chunks_exact_mut(4).zip(words) {
             slot.copy_from_slice(&word.to_le_bytes());
         }
@@ -112,12 +113,17 @@ pub struct Segment {
 impl Segment {
     /// Maps a segment.
     pub fn open(path: &Path) -> Result<Self> {
-        let strange = || Error::new(ErrorKind::Damaged, "read the index cache", "a segment is not whole").on(path.display().to_string());
-        let file = File::open(path).map_err(|e| Error::io("read the index cache", path.display().to_string(), e))?;
+        let strange = || {
+            Error::new(ErrorKind::Damaged, "read the index cache", "a segment is not whole")
+                .on(path.display().to_string())
+        };
+        let file =
+            File::open(path).map_err(|e| Error::io("read the index cache", path.display().to_string(), e))?;
         // SAFETY: the file lies in this host's private cache folder (mode 0700), was written whole
         // before it got its name, and Muster never changes or shortens such a file in place (it is
         // only ever unlinked, which leaves a mapping intact), so the mapped bytes do not change.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map the index cache", path.display().to_string(), e))?;
+        let map = unsafe { Mmap::map(&file) }
+            .map_err(|e| Error::io("map the index cache", path.display().to_string(), e))?;
         let tail_at = map.len().checked_sub(24).ok_or_else(strange)?;
         let number = |at: usize| map[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
         let (rows, tables_len) = (number(tail_at), number(tail_at + 8));
@@ -165,7 +171,10 @@ impl Segment {
 
     /// The row `i`, which must be below `len()`.
     pub fn row(&self, i: usize) -> Result<Row> {
-        let strange = || Error::new(ErrorKind::Damaged, "read the index cache", "a row is strange").on(self.path.display().to_string());
+        let strange = || {
+            Error::new(ErrorKind::Damaged, "read the index cache", "a row is strange")
+                .on(self.path.display().to_string())
+        };
         let bytes = &self.map[i * ROW_BYTES..(i + 1) * ROW_BYTES];
         let word = |n: usize| {
             let mut four = [0; 4];
@@ -210,7 +219,8 @@ impl Segment {
             // Interpolation first; bisection once the guesses stop helping.
             let middle = if steps <= 8 && high_key > low_key {
                 let span = (high - low) as u128;
-                let part = u128::from(wanted.saturating_sub(low_key)) * span / (u128::from(high_key - low_key) + 1);
+                let part =
+                    u128::from(wanted.saturating_sub(low_key)) * span / (u128::from(high_key - low_key) + 1);
                 low + (part as usize).min(high - low - 1)
             } else {
                 low + (high - low) / 2
@@ -232,7 +242,13 @@ impl Segment {
 }
 
 /// Merges segments of one signer into one file, streaming.
-pub fn merge(segments: &[&Segment], dir: &Path, to: &Path, signer: PartyId, objects: Vec<Hash>) -> Result<Segment> {
+pub fn merge(
+    segments: &[&Segment],
+    dir: &Path,
+    to: &Path,
+    signer: PartyId,
+    objects: Vec<Hash>,
+) -> Result<Segment> {
     let sizes: std::collections::HashMap<PackId, u64> =
         segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
     let mut writer = SegmentWriter::new(dir, signer, objects)?;
