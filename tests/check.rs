@@ -590,7 +590,7 @@ fn a_repair_keeps_other_sealers_apart() {
     assert_eq!(world.repair(false).index_objects, 2);
     let repo = world.open();
     let (index, _) = Index::sync(&repo).unwrap();
-    let mut owners: Vec<PartyId> = index.segments().iter().filter_map(|s| s.signer()).collect();
+    let mut owners: Vec<PartyId> = index.segments().iter().filter_map(|s| s.owner()).collect();
     owners.sort();
     let mut wanted = vec![PartyId([0; 8]), world.host.sign.party()];
     wanted.sort();

@@ -279,7 +279,7 @@ fn new_keys_keep_the_writers_id_numbers_and_known_chunks() {
         check_all(repo, identities).problems.into_iter().map(|p| p.object).collect()
     };
     let late = world.as_kit().points().unwrap().refused.remove(0).0.to_string();
-    assert_eq!(named(&world.as_kit(), &world.kit_identities()), [late.clone()]);
+    assert_eq!(named(&world.as_kit(), &world.kit_identities()), [late.as_str()]);
     assert_eq!(named(&world.as_host(&newer), &Identities::default()), [late]);
 }
 

@@ -49,6 +49,8 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Diff(args) => commands::browse::diff(&context, args),
         Command::Cat(args) => commands::browse::cat(&context, args),
         Command::Restore(args) => commands::restore::run(&context, args),
+        Command::Check(args) => commands::check::run(&context, args),
+        Command::RepairIndex { dry_run } => commands::check::repair(&context, *dry_run),
         other => Err(Error::internal("run the command", "it is not wired yet").on(other.name())),
     }
 }

@@ -83,9 +83,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
             pipeline::run(repo, &index, options, counters.clone(), |pipeline| {
                 let captured = capture_all(pipeline, &reader, &before, request, &counters);
                 let thawed = frozen.thaw();
-                let sources = captured?;
-                thawed?;
-                Ok(sources)
+                Ok((captured?, thawed.err()))
             })
         })
     });
@@ -97,10 +95,13 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
             return Err(error);
         }
     };
-    let captured = written.value;
+    let (captured, thaw_error) = written.value;
+    // What was captured is good, so it is kept; the operator must know at once all the same.
+    let notes: Vec<String> = thaw_error.iter().map(ToString::to_string).collect();
     let mut outcome = outcome(request, &captured, &counters, warnings);
+    outcome.thaw_error = notes.first().cloned();
     if !request.dry_run {
-        let point = Draft { repo, request, before: &before, session: &session, started }
+        let point = Draft { repo, request, before: &before, session: &session, started, notes }
             .point(captured, &counters)?;
         session.renew(repo, request)?;
         check_still_there(repo, &written.referenced)?;
@@ -427,10 +428,11 @@ struct Draft<'a> {
     before: &'a Before,
     session: &'a Session,
     started: Time,
+    notes: Vec<String>,
 }
 
 impl Draft<'_> {
-    fn point(&self, captured: Vec<Captured>, counters: &Counters) -> Result<Point> {
+    fn point(self, captured: Vec<Captured>, counters: &Counters) -> Result<Point> {
         let now = self.request.clock.now();
         Ok(Point {
             id: Ulid::new(now, random(self.request.entropy)?),
@@ -448,7 +450,7 @@ impl Draft<'_> {
             sources: captured.into_iter().map(|c| c.source).collect(),
             totals: counters.totals(),
             muster: env!("CARGO_PKG_VERSION").to_owned(),
-            notes: Vec::new(),
+            notes: self.notes,
         })
     }
 }
@@ -480,6 +482,7 @@ fn outcome(
         },
         duration_secs: 0.0,
         warnings,
+        thaw_error: None,
     }
 }
 

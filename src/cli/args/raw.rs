@@ -465,6 +465,24 @@ impl RawCommand {
     }
 }
 
+/// The address as it is kept: a plain path becomes `file://` with everything from the root.
+fn store_address(given: String) -> Result<String, Error> {
+    if given.contains("://") || given.is_empty() {
+        return Ok(given);
+    }
+    let path = std::path::absolute(&given).map_err(|error| Error::io("find", given, error))?;
+    let mut address = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                address.push(char::from(*byte))
+            }
+            other => address.push_str(&format!("%{other:02X}")),
+        }
+    }
+    Ok(address)
+}
+
 impl RawInit {
     fn validate(self) -> Result<Init> {
         let passphrase = match (self.passphrase, self.passphrase_from) {
@@ -472,10 +490,10 @@ impl RawInit {
             (false, Some(text)) => Passphrase::From(reference("--passphrase-from", &text)?),
             (false, None) => Passphrase::None,
         };
-        check_address(&self.store)
-            .map_err(|error| error.with_kind(ErrorKind::Usage).on("given by --store"))?;
+        let store = store_address(self.store)?;
+        check_address(&store).map_err(|error| error.with_kind(ErrorKind::Usage).on("given by --store"))?;
         Ok(Init {
-            store: self.store,
+            store,
             kit: self.kit,
             writer_label: self.writer_label.map(|text| label("--writer-label", text)).transpose()?,
             recipients: self.recipient,

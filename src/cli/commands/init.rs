@@ -23,7 +23,7 @@ use crate::sys::{OsEntropy, RealClock, RealProcess};
 /// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
 pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let files = Files::plan(global, args)?;
-    let store_url = absolute_store(&args.store)?;
+    let store_url = args.store.clone();
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
         Passphrase::None => None,
@@ -78,15 +78,6 @@ fn make(url: &str, new: &NewRepository<'_>, asker: Asker) -> Result<crate::repo:
     let cancel = cancel_on_signals()?;
     let store = dress(stores::create(url)?, &EngineConfig::default(), &cancel, Access::Write);
     create(&*store, new, asker, &OsEntropy, &RealClock)
-}
-
-/// A path given without a scheme is taken from the working directory.
-fn absolute_store(store: &str) -> Result<String> {
-    if store.contains("://") {
-        return Ok(store.to_owned());
-    }
-    let path = std::path::absolute(store).map_err(|e| Error::io("find", store.to_owned(), e))?;
-    Ok(path.display().to_string())
 }
 
 struct Files {

@@ -42,10 +42,14 @@ pub struct SyncReport {
     pub superseded: HashSet<Hash>,
 }
 
-/// Objects that another one replaces. Only a writer's signature lets an object supersede.
+/// What replaces what. An object can only replace objects of its own signer: otherwise one bad
+/// host could make the others' chunks unfindable.
 #[derive(Default)]
 struct Standing {
-    superseded: HashSet<Hash>,
+    /// `(signer, hash)`: this signer says that the object is replaced.
+    claims: HashSet<(PartyId, Hash)>,
+    /// Objects of which that is so, because the same party signed them.
+    replaced: HashSet<Hash>,
 }
 
 impl Index {
@@ -88,7 +92,7 @@ impl Index {
             let covered: HashSet<Hash> = segments.iter().flat_map(|s| s.objects().iter().copied()).collect();
             let mut missing: Vec<Hash> = listed
                 .iter()
-                .filter(|h| !covered.contains(h) && !refused.contains(h) && !standing.has(h))
+                .filter(|h| !covered.contains(h) && !refused.contains(h) && !standing.replaced.contains(h))
                 .copied()
                 .collect();
             missing.sort();
@@ -97,7 +101,8 @@ impl Index {
             }
             for hash in missing {
                 match fetch(repo, &dir, &hash, &mut standing) {
-                    Ok(segment) => segments.push(Arc::new(segment)),
+                    Ok(Some(segment)) => segments.push(Arc::new(segment)),
+                    Ok(None) => {}
                     Err(error)
                         if matches!(
                             error.kind(),
@@ -117,7 +122,7 @@ impl Index {
             }
         }
         standing.save(&dir, &listed)?;
-        report.superseded = listed.iter().filter(|h| standing.has(h)).copied().collect();
+        report.superseded = listed.iter().filter(|h| standing.is_claimed(h)).copied().collect();
         report.listed = listed.into_iter().collect();
         report.listed.sort();
         let index = Self { dir, segments: RwLock::new(segments) };
@@ -125,16 +130,16 @@ impl Index {
         Ok((index, report))
     }
 
-    /// Where a chunk is, by the first segment whose place `accept` takes.
+    /// Where a chunk is, by the first segment whose owner and place `accept` takes.
     pub fn find(
         &self,
         id: &ChunkId,
         accept: &dyn Fn(PartyId, &Location) -> bool,
     ) -> Result<Option<Location>> {
         for segment in self.segments().iter() {
-            let Some(signer) = segment.signer() else { continue };
+            let Some(owner) = segment.owner() else { continue };
             if let Some(at) = segment.find(id)?
-                && accept(signer, &at)
+                && accept(owner, &at)
             {
                 return Ok(Some(at));
             }
@@ -150,12 +155,12 @@ impl Index {
     /// Adds rows of an index object that this host has just stored.
     pub fn add(
         &self,
-        signer: PartyId,
+        own: PartyId,
         object: Hash,
         rows: &[Row],
         pack_size: &dyn Fn(&PackId) -> u64,
     ) -> Result<()> {
-        let mut writer = SegmentWriter::new(&self.dir, signer, vec![object])?;
+        let mut writer = SegmentWriter::new(&self.dir, own, own, vec![object])?;
         for row in rows {
             writer.push(row, pack_size(&row.at.pack))?;
         }
@@ -185,7 +190,7 @@ impl Index {
         let key = &repo.writer()?.sign;
         let own = key.party();
         let mut segments = self.segments();
-        segments.retain(|s| s.signer() == Some(own));
+        segments.retain(|s| s.signer() == Some(own) && s.owner() == Some(own));
         if segments.iter().map(|s| s.objects().len()).sum::<usize>() <= OBJECTS_MAX {
             return Ok(None);
         }
@@ -244,13 +249,13 @@ impl Index {
 
     fn merge_local(&self) -> Result<()> {
         let mut segments = self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut by_signer: HashMap<PartyId, Vec<Arc<Segment>>> = HashMap::new();
+        let mut by_signer: HashMap<(PartyId, PartyId), Vec<Arc<Segment>>> = HashMap::new();
         for segment in segments.iter() {
-            if let Some(signer) = segment.signer() {
-                by_signer.entry(signer).or_default().push(segment.clone());
+            if let (Some(signer), Some(owner)) = (segment.signer(), segment.owner()) {
+                by_signer.entry((signer, owner)).or_default().push(segment.clone());
             }
         }
-        for (signer, mut of_signer) in by_signer {
+        for (whose, mut of_signer) in by_signer {
             if of_signer.len() <= SEGMENTS_MAX {
                 continue;
             }
@@ -263,7 +268,7 @@ impl Index {
             }
             let refs: Vec<&Segment> = of_signer.iter().map(|s| &**s).collect();
             let objects = refs.iter().flat_map(|s| s.objects().iter().copied()).collect();
-            let merged = merge(&refs, &self.dir, &new_path(&self.dir)?, signer, objects)?;
+            let merged = merge(&refs, &self.dir, &new_path(&self.dir)?, whose, objects)?;
             let gone: HashSet<PathBuf> = of_signer.iter().map(|s| s.path().to_owned()).collect();
             segments.retain(|s| !gone.contains(s.path()));
             segments.push(Arc::new(merged));
@@ -347,7 +352,13 @@ pub fn objects_signed_with(repo: &Repository, party: &PartyId, key: &PublicKey) 
     Ok(signed)
 }
 
-fn fetch(repo: &Repository, dir: &std::path::Path, hash: &Hash, standing: &mut Standing) -> Result<Segment> {
+/// Fetches an object into a segment of its own; none where it turns out to be replaced.
+fn fetch(
+    repo: &Repository,
+    dir: &std::path::Path,
+    hash: &Hash,
+    standing: &mut Standing,
+) -> Result<Option<Segment>> {
     let name = layout::index(hash);
     let bytes = repo.store().get(&name, INDEX_OBJECT_MAX_BYTES)?;
     if blake3::hash(&bytes).as_bytes() != &hash.0 {
@@ -365,43 +376,61 @@ fn fetch(repo: &Repository, dir: &std::path::Path, hash: &Hash, standing: &mut S
                 .verify_writer_past_or_present(&opened.envelope, Kind::Index, None)
                 .map_err(named)?;
         }
+        let signer = opened.envelope.signer;
+        if standing.claims.contains(&(signer, *hash)) {
+            standing.replaced.insert(*hash);
+            return Ok(None);
+        }
         let sizes: HashMap<PackId, u64> = opened.root.packs.iter().map(|p| (p.id, p.size)).collect();
         // What a revoked key signed is good for reading, where chunk ids prove it, and no more.
         let owner = if has_full_worth { opened.owner } else { NOBODY };
-        let mut writer = SegmentWriter::new(dir, owner, vec![*hash])?;
+        let mut writer = SegmentWriter::new(dir, signer, owner, vec![*hash])?;
         opened
             .rows(zstd, &identities, &mut |row| {
                 writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0))
             })
             .map_err(named)?;
         if has_full_worth {
-            standing.superseded.extend(opened.root.supersedes.iter().copied());
+            standing.claims.extend(opened.root.supersedes.iter().map(|h| (signer, *h)));
         }
-        writer.finish(&new_path(dir)?)
+        writer.finish(&new_path(dir)?).map(Some)
     })
 }
 
 impl Standing {
-    fn has(&self, hash: &Hash) -> bool {
-        self.superseded.contains(hash)
+    fn is_claimed(&self, hash: &Hash) -> bool {
+        self.claims.iter().any(|(_, h)| h == hash)
     }
 
     fn is_stale(&self, segment: &Segment) -> bool {
-        segment.objects().iter().any(|o| self.has(o))
+        let claimed = |signer, object: &Hash| self.claims.contains(&(signer, *object));
+        segment.signer().is_none_or(|signer| segment.objects().iter().any(|o| claimed(signer, o)))
     }
 
     fn path(dir: &std::path::Path) -> PathBuf {
         dir.join("superseded")
     }
 
+    /// What earlier syncs found out: lines of `<signer> <hash>`, and of a lone `<hash>`.
     fn load(&mut self, dir: &std::path::Path) {
         let text = std::fs::read_to_string(Self::path(dir)).unwrap_or_default();
-        self.superseded.extend(text.lines().filter_map(|line| line.parse::<Hash>().ok()));
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some((signer, hash)) => {
+                    if let (Ok(signer), Ok(hash)) = (signer.parse(), hash.parse()) {
+                        self.claims.insert((signer, hash));
+                    }
+                }
+                None => self.replaced.extend(line.parse::<Hash>().ok()),
+            }
+        }
     }
 
     fn save(&self, dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<()> {
-        let still = self.superseded.iter().filter(|h| listed.contains(h));
-        let text: String = still.map(|hash| format!("{hash}\n")).collect();
+        let claims =
+            self.claims.iter().filter(|(_, h)| listed.contains(h)).map(|(s, h)| format!("{s} {h}\n"));
+        let replaced = self.replaced.iter().filter(|h| listed.contains(h)).map(|h| format!("{h}\n"));
+        let text: String = claims.chain(replaced).collect();
         let path = Self::path(dir);
         std::fs::write(&path, text)
             .map_err(|e| Error::io("write the index cache", path.display().to_string(), e))

@@ -81,6 +81,7 @@ fn backup() -> Backup {
         },
         duration_secs: 123.4,
         warnings: vec!["the point is much smaller than its predecessor".into()],
+        thaw_error: None,
     }
 }
 
