@@ -590,7 +590,7 @@ fn a_repair_keeps_other_sealers_apart() {
     assert_eq!(world.repair(false).index_objects, 2);
     let repo = world.open();
     let (index, _) = Index::sync(&repo).unwrap();
-    let mut owners: Vec<PartyId> = index.segments().iter().filter_map(|s| s.signer()).collect();
+    let mut owners: Vec<PartyId> = index.segments().iter().filter_map(|s| s.owner()).collect();
     owners.sort();
     let mut wanted = vec![PartyId([0; 8]), world.host.sign.party()];
     wanted.sort();
@@ -607,7 +607,7 @@ fn admit_second_writer(world: &mut World) {
     let (meta, _) = repo.current_epoch(EpochKind::Meta).unwrap();
     let identity = repo.epoch(&meta).unwrap().identity.clone().unwrap();
     let recipient = muster::repo::keys::AnyRecipient::X25519(second.identity.to_public());
-    repo.put_key(&meta, &identity, &second.sign.party(), &recipient, age::NoCallbacks).unwrap();
+    repo.put_key(&meta, &identity, &second.sign.party(), &recipient, age::NoCallbacks, &Os).unwrap();
     repo.amend_config(&world.kit.root, Os.now(), None, |config, _| {
         config.writers.push(muster::repo::format::Writer {
             id: second.sign.party(),
@@ -671,6 +671,7 @@ fn a_revoked_writers_later_point_is_named() {
                 hash: last.hash,
             }],
             at: Os.now(),
+            kept: Vec::new(),
         });
         Ok(())
     })

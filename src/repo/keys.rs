@@ -36,6 +36,11 @@ impl HostKeys {
         Ok(Self { sign: new_sign_key(PartyId(party), entropy)?, identity: x25519::Identity::generate() })
     }
 
+    /// Fresh keys for the same party.
+    pub fn renewed(&self, entropy: &dyn Entropy) -> Result<Self> {
+        Ok(Self { sign: new_sign_key(self.sign.party(), entropy)?, identity: x25519::Identity::generate() })
+    }
+
     /// The key file's text.
     pub fn to_file(&self, title: &str) -> Secret<String> {
         let mut text = format!("# Muster: {title}\n# Keep this file secret; it stays on its host.\n");
@@ -264,7 +269,9 @@ impl AnyRecipient {
             let recipient = age::ssh::Recipient::from_str(text).map_err(|e| {
                 Error::new(ErrorKind::Usage, "use the recipient", format!("{e:?}")).on(text.to_owned())
             })?;
-            return Ok(Self::Ssh(Box::new(recipient), text.to_owned()));
+            // The comment is somebody's name, and would stand in the clear.
+            let key: Vec<&str> = text.split_whitespace().take(2).collect();
+            return Ok(Self::Ssh(Box::new(recipient), key.join(" ")));
         }
         if let Ok(recipient) = age::plugin::Recipient::from_str(text) {
             return Ok(Self::Plugin(recipient));

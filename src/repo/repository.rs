@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use age::x25519;
-use minicbor::{Decode, Encode};
+use minicbor::Encode;
 use zeroize::Zeroizing;
 
 use crate::model::{
@@ -27,8 +27,8 @@ use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::seal::{self, Zstd};
 use super::secrets::Derived;
 use super::seen::Seen;
-use super::sign::{Envelope, Kind, SignKey};
-use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain};
+use super::sign::{Envelope, Kind, PublicKey, SignKey};
+use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
 
 /// An epoch key as far as this host has it.
 pub struct OpenEpoch {
@@ -72,7 +72,7 @@ pub struct Created {
     /// The new repository's id.
     pub repository: RepositoryId,
     /// The root's public key, to pin.
-    pub root: super::sign::PublicKey,
+    pub root: PublicKey,
 }
 
 /// What a new repository is made of.
@@ -201,6 +201,10 @@ fn seal_secret(secret: &ConfigSecret, meta: &x25519::Recipient) -> Result<Vec<u8
 
 /// Reads and verifies the config chain.
 pub fn read_chain(store: &dyn Store, pin: &Pin) -> Result<Trusted> {
+    verify_chain(read_config_objects(store)?, pin)
+}
+
+fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
     let mut names = Vec::new();
     store.list(layout::CONFIG, &mut |meta| {
         names.push(meta.name);
@@ -216,14 +220,13 @@ pub fn read_chain(store: &dyn Store, pin: &Pin) -> Result<Trusted> {
     if names.is_empty() {
         refuse_foreign_place(store)?;
     }
-    let objects = names
+    names
         .into_iter()
         .map(|name| {
             let bytes = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
             Ok(ConfigObject { name, bytes })
         })
-        .collect::<Result<Vec<_>>>()?;
-    verify_chain(objects, pin)
+        .collect()
 }
 
 /// Tells an empty place from a folder of something else.
@@ -254,7 +257,9 @@ impl Repository {
                     format!("an epoch's recipient is not one: {why}"),
                 )
             })?;
-            let identity = open_epoch(&*store, epoch, with.host.as_ref(), with.identities)?;
+            let is_drill = |host: &&HostKeys| trusted.config.drills.iter().any(|d| d.id == host.sign.party());
+            let host = with.host.as_ref().filter(|host| epoch.kind == EpochKind::Meta || is_drill(host));
+            let identity = open_epoch(&*store, epoch, host, with.identities)?;
             epochs.insert(epoch.id, OpenEpoch { kind: epoch.kind, recipient, identity });
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
@@ -396,16 +401,6 @@ impl Repository {
             .map_err(|e| e.on(name.to_string()))
     }
 
-    fn get_signed<T>(&self, kind: Kind, name: &ObjectName) -> Result<T>
-    where
-        T: Encode<()> + for<'b> Decode<'b, ()>,
-    {
-        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
-        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        self.trusted.verify_writer(&envelope, kind, Some(name))?;
-        cbor::decode(&envelope.payload, kind.word()).map_err(|e| e.on(name.to_string()))
-    }
-
     // ---- points ----
 
     /// Reads one point and checks who signed it.
@@ -490,12 +485,9 @@ impl Repository {
         })?;
         let mut found = HashMap::new();
         for name in names {
-            match self.get_signed::<Tombstone>(Kind::Tombstone, &name) {
-                Ok(stone) if self.may_remove(&stone) && layout::tombstone(&stone.point) == name => {
-                    found.insert(stone.point, stone);
-                }
-                Ok(_) => {
-                    tracing::warn!(%name, "a tombstone was written by somebody who may not remove that point")
+            match self.read_tombstone(&name) {
+                Ok(read) => {
+                    found.insert(read.stone.point, read.stone);
                 }
                 Err(error) => tracing::warn!(%error, "a tombstone is not taken"),
             }
@@ -503,9 +495,53 @@ impl Repository {
         Ok(found)
     }
 
+    /// Reads a tombstone; one that does not count is an error.
+    fn read_tombstone(&self, name: &ObjectName) -> Result<ReadTombstone> {
+        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
+        let stored = Hash(*blake3::hash(&sealed).as_bytes());
+        let is_kept = self.trusted.is_kept(&envelope, Kind::Tombstone, Some(name), &stored);
+        if !is_kept {
+            self.trusted.verify_writer(&envelope, Kind::Tombstone, Some(name))?;
+        }
+        let stone: Tombstone =
+            cbor::decode(&envelope.payload, "tombstone").map_err(|e| e.on(name.to_string()))?;
+        let is_itself = stone.by == envelope.signer && layout::tombstone(&stone.point) == *name;
+        if !is_itself || !(is_kept || self.may_remove(&stone)) {
+            return Err(Error::new(
+                ErrorKind::Untrusted,
+                "trust the tombstone",
+                "it was written by somebody who may not remove that point",
+            )
+            .on(name.to_string()));
+        }
+        Ok(ReadTombstone { stone, envelope, stored })
+    }
+
     fn may_remove(&self, stone: &Tombstone) -> bool {
         let rights = self.trusted.writer(&stone.by).map_or(0, |w| w.rights);
         stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0
+    }
+
+    /// Hashes of the stored index objects, and of the tombstones that count, which `key` of `party`
+    /// signed: what a revocation of that key keeps. Sorted.
+    pub fn worth_keeping(&self, party: &PartyId, key: &PublicKey) -> Result<Vec<Hash>> {
+        let mut kept = super::index::objects_signed_with(self, party, key)?;
+        let mut names = Vec::new();
+        self.store.list(layout::TOMBSTONES, &mut |meta| {
+            names.push(meta.name);
+            Ok(())
+        })?;
+        for name in names {
+            let Ok(read) = self.read_tombstone(&name) else { continue };
+            let is_of_key = read.envelope.verify(key, self.id(), Kind::Tombstone, Some(&name)).is_ok();
+            if read.envelope.signer == *party && is_of_key {
+                kept.push(read.stored);
+            }
+        }
+        kept.sort();
+        kept.dedup();
+        Ok(kept)
     }
 
     /// Stores a point. Everything it refers to must be durable before.
@@ -609,6 +645,7 @@ impl Repository {
                 "this root key is not this repository's",
             ));
         }
+        self.refuse_if_amended()?;
         let mut config = self.trusted.config.clone();
         let mut labels = self.labels.clone();
         config.number += 1;
@@ -625,6 +662,20 @@ impl Repository {
         let (name, bytes) = sign_config(&config, root);
         put_new(&*self.store, &name, &bytes)?;
         Ok(Trusted { config, hash: Hash(*blake3::hash(&bytes).as_bytes()) })
+    }
+
+    /// Two configurations of one number would be a fork, which every reader refuses.
+    fn refuse_if_amended(&self) -> Result<()> {
+        self.store.list(layout::CONFIG, &mut |meta| match layout::parse_config(&meta.name) {
+            Some((number, _)) if number > self.trusted.config.number => Err(Error::new(
+                ErrorKind::Refused,
+                "change the configuration",
+                format!("somebody wrote number {number} meanwhile"),
+            )
+            .on(self.store.describe())
+            .hint("run the command again: it will begin from the newest")),
+            _ => Ok(()),
+        })
     }
 
     fn master(&self) -> Result<Zeroizing<[u8; 32]>> {
@@ -646,7 +697,8 @@ impl Repository {
         Ok(Zeroizing::new(secret.master))
     }
 
-    /// Stores an epoch's identity for one recipient.
+    /// Stores an epoch's identity for one recipient: for an epoch that is being begun under the
+    /// recipient's plain name, for one that the configuration has already under a fresh name.
     pub fn put_key<C: age::Callbacks>(
         &self,
         epoch: &EpochId,
@@ -654,12 +706,29 @@ impl Repository {
         who: &PartyId,
         recipient: &AnyRecipient,
         callbacks: C,
+        entropy: &dyn Entropy,
     ) -> Result<()> {
         let sealed = recipient.seal_identity(identity, callbacks)?;
-        match self.store.put(&layout::key(epoch, who), &[&sealed])? {
-            // A file of this name is of an earlier, interrupted run of the same command.
-            Put::Created | Put::Exists => Ok(()),
-        }
+        let name = match self.epochs.contains_key(epoch) {
+            true => layout::added_key(epoch, who, random(entropy)?),
+            false => layout::key(epoch, who),
+        };
+        put_new(&*self.store, &name, &sealed)
+    }
+
+    /// Whether `identity` opens the key file of a party in the current metadata epoch.
+    pub fn opens_key_of(&self, who: &PartyId, identity: &dyn age::Identity) -> Result<bool> {
+        let epoch = self.trusted.current_epoch(EpochKind::Meta)?;
+        Ok(open_key_of(&*self.store, epoch, who, identity)?.is_some())
+    }
+
+    /// Every configuration so far, oldest first.
+    pub fn config_history(&self) -> Result<Vec<Config>> {
+        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
+        Ok(verify_whole_chain(read_config_objects(&*self.store)?, &pin)?
+            .into_iter()
+            .map(|t| t.config)
+            .collect())
     }
 }
 
@@ -682,6 +751,32 @@ fn refuse_rollback(cache_dir: &Path, trusted: &Trusted) -> Result<()> {
     Ok(())
 }
 
+fn key_files(store: &dyn Store, epoch: &EpochId) -> Result<Vec<ObjectName>> {
+    let mut names = Vec::new();
+    store.list(&format!("{}{epoch}/", layout::KEYS), &mut |meta| {
+        names.push(meta.name);
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Opens an epoch by the key files of one party: it has several where its keys rotated.
+fn open_key_of(
+    store: &dyn Store,
+    epoch: &Epoch,
+    who: &PartyId,
+    identity: &dyn age::Identity,
+) -> Result<Option<x25519::Identity>> {
+    for name in key_files(store, &epoch.id)?.into_iter().filter(|name| layout::is_key_of(name, who)) {
+        let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let opened = seal::decrypt(&[identity], &sealed).ok().and_then(|plain| parse_epoch_identity(&plain));
+        if let Some(opened) = opened.filter(|i| i.to_public().to_string() == epoch.recipient) {
+            return Ok(Some(opened));
+        }
+    }
+    Ok(None)
+}
+
 fn open_epoch(
     store: &dyn Store,
     epoch: &Epoch,
@@ -689,27 +784,17 @@ fn open_epoch(
     identities: &Identities,
 ) -> Result<Option<x25519::Identity>> {
     let is_it = |identity: &x25519::Identity| identity.to_public().to_string() == epoch.recipient;
-    if let Some(host) = host.filter(|_| epoch.kind == EpochKind::Meta) {
-        let name = layout::key(&epoch.id, &host.sign.party());
-        if store.stat(&name)?.is_some() {
-            let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
-            let opened =
-                seal::decrypt(&[&host.identity], &sealed).ok().and_then(|p| parse_epoch_identity(&p));
-            if let Some(identity) = opened.filter(|i| is_it(i)) {
-                return Ok(Some(identity));
-            }
+    if let Some(host) = host {
+        let opened = open_key_of(store, epoch, &host.sign.party(), &host.identity)?;
+        if opened.is_some() {
+            return Ok(opened);
         }
     }
     if identities.is_empty() {
         return Ok(None);
     }
-    let mut names = Vec::new();
-    store.list(&format!("{}{}/", layout::KEYS, epoch.id), &mut |meta| {
-        names.push(meta.name);
-        Ok(())
-    })?;
     let refs = identities.as_refs();
-    for name in names {
+    for name in key_files(store, &epoch.id)? {
         let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
         match seal::decrypt(&refs, &sealed) {
             Ok(plain) => match parse_epoch_identity(&plain).filter(|i| is_it(i)) {
@@ -732,6 +817,13 @@ fn create_private_dir(dir: &Path) -> Result<()> {
         .mode(0o700)
         .create(dir)
         .map_err(|e| Error::io("make the cache folder", dir.display().to_string(), e))
+}
+
+/// A tombstone that counts, as it was found.
+struct ReadTombstone {
+    stone: Tombstone,
+    envelope: Envelope,
+    stored: Hash,
 }
 
 /// A point whose signature was checked.

@@ -61,10 +61,14 @@ pub(super) fn keys(repo: &Repository, request: &CheckRequest<'_>, found: &mut Fi
     for epoch in &repo.trusted().config.epochs {
         let holders = holders(repo, epoch);
         for (who, recipient) in &holders {
-            let name = layout::key(&epoch.id, who);
-            if there.remove(&name) {
-                prove_key(repo, request, epoch, (who, recipient.as_deref()), &name, found)?;
+            let folder = format!("{}{}/", layout::KEYS, epoch.id);
+            let is_theirs =
+                |name: &ObjectName| name.as_str().starts_with(&folder) && layout::is_key_of(name, who);
+            let theirs: Vec<_> = there.extract_if(is_theirs).collect();
+            if !theirs.is_empty() {
+                prove_keys(repo, request, epoch, (who, recipient.as_deref()), theirs, found)?;
             } else if epoch.state != EpochState::Retired {
+                let name = layout::key(&epoch.id, who);
                 let label = repo.label(who).map(|l| format!(" ({l})")).unwrap_or_default();
                 found.problem(
                     name.to_string(),
@@ -89,21 +93,40 @@ pub(super) fn keys(repo: &Repository, request: &CheckRequest<'_>, found: &mut Fi
     Ok(())
 }
 
+/// One of a party's key files must be good; others may be of earlier keys of it.
+fn prove_keys(
+    repo: &Repository,
+    request: &CheckRequest<'_>,
+    epoch: &Epoch,
+    holder: (&PartyId, Option<&str>),
+    mut names: Vec<ObjectName>,
+    found: &mut Findings,
+) -> Result<()> {
+    names.sort();
+    let mut problems = Vec::new();
+    for name in &names {
+        if let Some(problem) = key_problem(repo, request, epoch, holder, name, found)? {
+            problems.push((name.to_string(), problem));
+        }
+    }
+    if problems.len() == names.len() {
+        problems.into_iter().for_each(|(name, problem)| found.problem(name, problem));
+    }
+    Ok(())
+}
+
 /// A key file for which the key is at hand must hold the epoch's identity.
-fn prove_key(
+fn key_problem(
     repo: &Repository,
     request: &CheckRequest<'_>,
     epoch: &Epoch,
     (who, recipient): (&PartyId, Option<&str>),
     name: &ObjectName,
     found: &mut Findings,
-) -> Result<()> {
+) -> Result<Option<String>> {
     let sealed = match finding(repo.store().get(name, SMALL_OBJECT_MAX_BYTES as u64))? {
         Ok(sealed) => sealed,
-        Err(error) => {
-            found.problem(name.to_string(), reason(&error));
-            return Ok(());
-        }
+        Err(error) => return Ok(Some(reason(&error))),
     };
     found.read(sealed.len() as u64);
     let own = repo.host().filter(|host| host.sign.party() == *who);
@@ -113,21 +136,18 @@ fn prove_key(
             seal::decrypt(&request.identities.as_refs(), &sealed)
         }
         None => {
-            if !sealed.starts_with(b"age-encryption.org/v1\n") {
-                found.problem(name.to_string(), "it is not an age file");
-            }
-            return Ok(());
+            let is_age = sealed.starts_with(b"age-encryption.org/v1\n");
+            return Ok((!is_age).then(|| "it is not an age file".to_owned()));
         }
     };
     let problem = match opened {
         Ok(plain) => match parse_epoch_identity(&plain) {
-            Some(identity) if identity.to_public().to_string() == epoch.recipient => return Ok(()),
+            Some(identity) if identity.to_public().to_string() == epoch.recipient => return Ok(None),
             _ => "it opens, but does not hold this epoch's key: somebody replaced it",
         },
         Err(_) => "the key of its holder does not open it: it is damaged, or somebody replaced it",
     };
-    found.problem(name.to_string(), problem);
-    Ok(())
+    Ok(Some(problem.to_owned()))
 }
 
 /// Which points there are and can be trusted.
@@ -212,7 +232,9 @@ fn small_object(repo: &Repository, kind: Kind, name: &ObjectName) -> Result<Opti
     if says != *name {
         return Ok(Some(format!("it does not say what its name says (it says {says}), and is not counted")));
     }
-    let is_stale = repo.trusted().verify_writer(&envelope, kind, signed_name).is_err();
+    let stored = crate::model::Hash(*blake3::hash(&sealed).as_bytes());
+    let is_stale = repo.trusted().verify_writer(&envelope, kind, signed_name).is_err()
+        && !repo.trusted().is_kept(&envelope, kind, signed_name, &stored);
     // A revoked or rotated key's sessions are over; its other marks no longer count.
     Ok((is_stale && kind != Kind::Session)
         .then(|| "it is signed with a key that was revoked since, and is not counted".to_owned()))

@@ -8,9 +8,9 @@ use crate::model::{ChunkId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId,
 use crate::repo::layout;
 use crate::repo::limits::INDEX_OBJECT_MAX_BYTES;
 use crate::repo::repository::Repository;
-use crate::repo::sign::Kind;
+use crate::repo::sign::{Kind, PublicKey};
 
-use super::object::{build_object, open_root};
+use super::object::{NOBODY, build_object, open_root};
 use super::segment::{Segment, SegmentWriter, merge, merged_rows};
 use super::{Location, Row};
 
@@ -61,8 +61,7 @@ impl Index {
     /// The same with a cache of its own in `dir`; in an empty folder every object is read and
     /// verified anew.
     pub fn sync_into(repo: &Repository, dir: PathBuf) -> Result<(Self, SyncReport)> {
-        std::fs::create_dir_all(&dir)
-            .map_err(|e| Error::io("make the index cache", dir.display().to_string(), e))?;
+        prepare_dir(&dir, repo.trusted().config.revocations.len())?;
         let mut listed = HashSet::new();
         let mut report = SyncReport::default();
         repo.store().list(layout::INDEX, &mut |meta| {
@@ -281,6 +280,25 @@ impl Index {
     }
 }
 
+/// Makes the cache's folder. What was cached before a key was revoked is forgotten, since a
+/// segment does not tell with which key of a party it was signed.
+fn prepare_dir(dir: &std::path::Path, revocations: usize) -> Result<()> {
+    let failed = |e| Error::io("make the index cache", dir.display().to_string(), e);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let mark = dir.join("revocations");
+    let now = revocations.to_string();
+    if std::fs::read_to_string(&mark).is_ok_and(|known| known == now) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).map_err(failed)?.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "seg") || path == Standing::path(dir) {
+            std::fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    std::fs::write(&mark, now).map_err(failed)
+}
+
 fn new_path(dir: &std::path::Path) -> Result<PathBuf> {
     let mut name = [0u8; 8];
     getrandom::fill(&mut name).map_err(|e| Error::internal("name a cache file", e.to_string()))?;
@@ -310,6 +328,30 @@ fn open_segments(dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<Vec<Ar
     Ok(segments)
 }
 
+/// Index objects that `key` of `party` signed: what a revocation of it may keep.
+pub fn objects_signed_with(repo: &Repository, party: &PartyId, key: &PublicKey) -> Result<Vec<Hash>> {
+    let mut hashes = Vec::new();
+    repo.store().list(layout::INDEX, &mut |meta| {
+        hashes.extend(layout::parse_index(&meta.name));
+        Ok(())
+    })?;
+    let mut signed = Vec::new();
+    for hash in hashes {
+        let bytes = repo.store().get(&layout::index(&hash), INDEX_OBJECT_MAX_BYTES)?;
+        let is_whole = blake3::hash(&bytes).as_bytes() == &hash.0;
+        match repo.with_zstd(|zstd| Ok(open_root(zstd, &repo.meta_identities(), &bytes)?.envelope)) {
+            Ok(envelope) if is_whole && envelope.signer == *party => {
+                if envelope.verify(key, repo.id(), Kind::Index, None).is_ok() {
+                    signed.push(hash);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%hash, %error, "an index object is not taken"),
+        }
+    }
+    Ok(signed)
+}
+
 /// Fetches an object into a segment of its own; none where it turns out to be replaced.
 fn fetch(
     repo: &Repository,
@@ -327,20 +369,30 @@ fn fetch(
     let named = |e: Error| e.on(name.to_string());
     repo.with_zstd(|zstd| {
         let opened = open_root(zstd, &identities, &bytes).map_err(named)?;
-        repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Index, None).map_err(named)?;
+        let has_full_worth = repo.trusted().verify_writer(&opened.envelope, Kind::Index, None).is_ok()
+            || repo.trusted().is_kept(&opened.envelope, Kind::Index, None, hash);
+        if !has_full_worth {
+            repo.trusted()
+                .verify_writer_past_or_present(&opened.envelope, Kind::Index, None)
+                .map_err(named)?;
+        }
         let signer = opened.envelope.signer;
         if standing.claims.contains(&(signer, *hash)) {
             standing.replaced.insert(*hash);
             return Ok(None);
         }
         let sizes: HashMap<PackId, u64> = opened.root.packs.iter().map(|p| (p.id, p.size)).collect();
-        let mut writer = SegmentWriter::new(dir, signer, opened.owner, vec![*hash])?;
+        // What a revoked key signed is good for reading, where chunk ids prove it, and no more.
+        let owner = if has_full_worth { opened.owner } else { NOBODY };
+        let mut writer = SegmentWriter::new(dir, signer, owner, vec![*hash])?;
         opened
             .rows(zstd, &identities, &mut |row| {
                 writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0))
             })
             .map_err(named)?;
-        standing.claims.extend(opened.root.supersedes.iter().map(|h| (signer, *h)));
+        if has_full_worth {
+            standing.claims.extend(opened.root.supersedes.iter().map(|h| (signer, *h)));
+        }
         writer.finish(&new_path(dir)?).map(Some)
     })
 }
