@@ -44,7 +44,9 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
     }
     let context = Context::new(global)?;
     match command {
-        Command::Completions(_) | Command::Init(_) => Err(Error::internal("run the command", "it was run already")),
+        Command::Completions(_) | Command::Init(_) => {
+            Err(Error::internal("run the command", "it was run already"))
+        }
         Command::Backup(args) => commands::backup::run(&context, args),
         Command::Points(args) => commands::backup::points(&context, args),
         Command::Ls(args) => commands::browse::ls(&context, args),

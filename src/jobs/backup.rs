@@ -17,7 +17,7 @@ use crate::report::progress::Progress;
 use crate::report::stamp::Stamp;
 
 use super::hooks::{Frozen, Hooks};
-use super::points;
+use super::{points, tell};
 
 /// What to back up, and how.
 pub struct BackupRequest<'a> {
@@ -101,20 +101,48 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     let mut outcome = outcome(request, &captured, &counters, warnings);
     outcome.thaw_error = notes.first().cloned();
     if !request.dry_run {
-        let point = Draft { repo, request, before: &before, session: &session, started, notes }
-            .point(captured, &counters)?;
+        let point = Draft { repo, request, session: &session, started, notes }.point(captured, &counters)?;
         session.renew(repo, request)?;
         check_still_there(repo, &written.referenced)?;
-        let point =
-            Point { commit_before: session.commit_before(repo)?, ended: request.clock.now(), ..point };
-        repo.put_point(&point)?;
-        outcome.point = Some(point.id.to_string());
+        outcome.point = Some(commit(repo, request, &session, point)?.to_string());
         let condemned = repo.condemned()?;
         index.compact(repo, &|pack| !condemned.contains(pack))?;
         session.end_quietly(repo, request);
     }
     outcome.duration_secs = began.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Stores the point. Its number and predecessor are taken now, under a lock of this host, so that two
+/// backups of one job that run at once do not take the same.
+fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, draft: Point) -> Result<Ulid> {
+    let _alone = lock(&repo.cache_dir().join("commit.lock"))?;
+    let (seq, predecessor) = next_number(repo, &repo.points()?, &request.job)?;
+    let point = Point {
+        seq,
+        predecessor,
+        commit_before: session.commit_before(repo)?,
+        ended: request.clock.now(),
+        ..draft
+    };
+    repo.put_point(&point)?;
+    Ok(point.id)
+}
+
+/// Waits for this host's lock; it is free again when the file is closed.
+fn lock(path: &std::path::Path) -> Result<std::fs::File> {
+    let failed = |e| Error::io("take the lock", path.display().to_string(), e);
+    let file = std::fs::File::create(path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+fn next_number(repo: &Repository, list: &PointList, job: &str) -> Result<(u64, Option<Predecessor>)> {
+    let own = repo.writer()?.sign.party();
+    let newest = list.newest_of(&own, job);
+    let seen = Seen::load(repo.cache_dir()).points.get(&format!("{own} {job}")).copied().unwrap_or(0);
+    let seq = newest.map_or(0, |p| p.point.seq).max(seen) + 1;
+    Ok((seq, newest.map(|p| Predecessor { id: p.point.id, hash: p.hash })))
 }
 
 /// Feeds the pipeline's figures to the progress display while `work` runs.
@@ -287,18 +315,12 @@ fn check_still_there(
 // ---- what was before ----
 
 struct Before {
-    seq: u64,
-    predecessor: Option<Predecessor>,
     sources: Vec<PointSource>,
 }
 
 impl Before {
     fn find(repo: &Repository, list: &PointList, job: &str) -> Result<Self> {
         let own = repo.writer()?.sign.party();
-        let newest = list.newest_of(&own, job);
-        let seen = Seen::load(repo.cache_dir()).points.get(&format!("{own} {job}")).copied().unwrap_or(0);
-        let seq = newest.map_or(0, |p| p.point.seq).max(seen) + 1;
-        let predecessor = newest.map(|p| Predecessor { id: p.point.id, hash: p.hash });
         // For each source the newest capture that did not fail.
         let mut sources: Vec<PointSource> = Vec::new();
         let mut own_points: Vec<_> = list
@@ -313,7 +335,7 @@ impl Before {
                 sources.push(source.clone());
             }
         }
-        Ok(Self { seq, predecessor, sources })
+        Ok(Self { sources })
     }
 
     fn of(&self, source: &dyn Source) -> Option<&PointSource> {
@@ -413,7 +435,7 @@ fn capture_one(
         // The pipeline's own failures, and a wish to stop, end the whole backup.
         Err(error) if pipeline.has_failed() || error.kind() == ErrorKind::Interrupted => Err(error),
         Err(error) => {
-            tracing::error!(source = source.name(), hint = error.remedy().unwrap_or_default(), "{error}");
+            tell(source.name(), &error);
             entry.error = Some(error.to_string());
             Ok(Captured { source: entry, stats: CaptureStats::default(), bytes_read: 0 })
         }
@@ -425,7 +447,6 @@ fn capture_one(
 struct Draft<'a> {
     repo: &'a Repository,
     request: &'a BackupRequest<'a>,
-    before: &'a Before,
     session: &'a Session,
     started: Time,
     notes: Vec<String>,
@@ -438,8 +459,9 @@ impl Draft<'_> {
             id: Ulid::new(now, random(self.request.entropy)?),
             writer: self.repo.writer()?.sign.party(),
             job: self.request.job.clone(),
-            seq: self.before.seq,
-            predecessor: self.before.predecessor.clone(),
+            // These three are taken at commit.
+            seq: 0,
+            predecessor: None,
             config: self.repo.trusted().config.number,
             session: self.session.id,
             commit_before: now,

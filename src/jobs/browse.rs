@@ -204,8 +204,10 @@ fn sources<'p>(point: &'p StoredPoint, below: &Below) -> Result<Vec<&'p PointSou
 fn nothing_there(below: &Below) -> Error {
     let path = below.path.as_ref().map(ToString::to_string).unwrap_or_default();
     let source = below.source.clone().unwrap_or_default();
+    let named = if path.is_empty() { source } else { format!("{source}:{path}") };
     Error::new(ErrorKind::NotFound, "find the entry", "there is nothing of this name in the point")
-        .on(format!("{source}:{path}"))
+        .on(named)
+        .hint("see `muster ls POINT` or `muster find NAME`")
 }
 
 /// Writes a stream out, holes as zeros.

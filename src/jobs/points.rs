@@ -8,6 +8,8 @@ use crate::repo::repository::{PointList, Repository, StoredPoint};
 use crate::report::outcome::{Failure, PointRow, PointSource, Points, Status};
 use crate::report::stamp::Stamp;
 
+const COPY: &str = "this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it";
+
 /// How a person names a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -87,10 +89,31 @@ pub fn warnings(list: &PointList) -> Vec<String> {
     let mut warnings: Vec<String> = list.vanished.clone();
     warnings.extend(list.gaps());
     warnings.extend(list.refused.iter().map(|(_, error)| error.to_string()));
+    warnings.extend(several_writers(list));
     if list.is_copy {
-        warnings.push("this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it".to_owned());
+        warnings.push(COPY.to_owned());
     }
     warnings
+}
+
+/// Jobs of one name by several writers: `latest:JOB` takes the newest of them all.
+fn several_writers(list: &PointList) -> Vec<String> {
+    let mut writers: std::collections::BTreeMap<&str, std::collections::BTreeSet<String>> =
+        Default::default();
+    for point in &list.points {
+        writers.entry(&point.point.job).or_default().insert(point.point.writer.to_string());
+    }
+    writers
+        .into_iter()
+        .filter(|(_, who)| who.len() > 1)
+        .map(|(job, who)| {
+            let who: Vec<_> = who.into_iter().collect();
+            format!(
+                "points of job {job} are written by several writers ({}): `latest` takes the newest of all",
+                who.join(", ")
+            )
+        })
+        .collect()
 }
 
 /// `muster points`.
@@ -112,8 +135,9 @@ pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
     }
     let words = list.vanished.iter().cloned().chain(list.gaps());
     unusable.extend(words.map(|why| Failure { path: "points/".to_owned(), why }));
+    let warnings = several_writers(&list).into_iter().chain(list.is_copy.then(|| COPY.to_owned())).collect();
     tracing::debug!(elapsed = ?began.elapsed(), "listed the points");
-    Ok(Points { points, unusable })
+    Ok(Points { points, unusable, warnings })
 }
 
 fn row(repo: &Repository, stored: &StoredPoint) -> PointRow {

@@ -15,6 +15,7 @@ use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
 use crate::report::progress::Progress;
 
 use super::points::{self, Wanted};
+use super::tell;
 
 /// One source of a restore as it was asked for.
 pub struct SourcePlan {
@@ -123,6 +124,14 @@ fn failed_source(list: &PointList, point: &StoredPoint, source: &PointSource) ->
 pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restore> {
     let began = Instant::now();
     if !repo.can_open_data() {
+        if repo.was_given_identities() {
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "restore",
+                "no identity that was given opens this repository's content",
+            )
+            .hint("the kit may be another repository's: its file says which repository it is of"));
+        }
         return Err(Error::new(ErrorKind::WrongKey, "restore", "the keys at hand open names and sizes only")
             .hint("give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)"));
     }
@@ -222,7 +231,7 @@ fn restore_one(
             return Err(error);
         }
         Err(error) => {
-            tracing::error!(source = stored.name, hint = error.remedy().unwrap_or_default(), "{error}");
+            tell(&stored.name, &error);
             outcome.error = Some(error.to_string());
             return Ok(outcome);
         }

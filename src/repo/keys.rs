@@ -98,6 +98,7 @@ impl RecoveryKit {
 
     /// The kit's text: an age identity file.
     pub fn to_file(&self, repository: &RepositoryId, store: &str, made: &str) -> Secret<String> {
+        let root = self.root.public();
         let mut text = format!(
             "# Muster recovery kit\n\
              # repository {repository}, made {made}\n\
@@ -107,7 +108,12 @@ impl RecoveryKit {
              # Without it nothing can be restored. Move it away from this machine: a printed copy in a\n\
              # safe, a password manager, an encrypted stick. Keep two copies in two places.\n\
              #\n\
-             # Restore:  muster -c muster.toml --identity file:THIS_FILE restore latest --to DIR\n\
+             # To restore on a new machine, write these four lines to muster.toml (less the #):\n\
+             #   version = 1\n\
+             #   [repository]\n\
+             #   store = \"{store}\"\n\
+             #   root = \"{root}\"\n\
+             # and run: muster --identity file:THIS_FILE restore latest --to DIR\n\
              # Or, with no Muster at all: docs/FORMAT.md, section 12 (this file works with `age -i`).\n\
              #\n"
         );
@@ -227,7 +233,7 @@ fn open_protected<C: age::Callbacks>(bytes: &[u8], name: &str, callbacks: &C) ->
     }
     let passphrase = callbacks.request_passphrase(&format!("Passphrase of {name}")).ok_or_else(|| {
         bad("there is nobody to ask for its passphrase".to_owned())
-            .hint("give it with --passphrase-from env:NAME or file:PATH")
+            .hint("set MUSTER_PASSPHRASE_FROM to env:NAME or file:PATH")
     })?;
     let identity = age::scrypt::Identity::new(passphrase);
     let mut reader = decryptor

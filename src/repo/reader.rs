@@ -73,13 +73,15 @@ impl<'r> Reader<'r> {
             Ok((blob, range)) => return with(&blob[range]),
             Err(error) => error,
         };
-        // Another writer, or another copy, may have the same chunk whole.
-        let others = |_, at: &Location| at.pack != first.pack || at.offset != first.offset;
-        if let Some(other) = self.index.find(id, &others)?
-            && let Ok((blob, range)) = self.chunk_at(id, &other)
-        {
-            tracing::warn!(error = %failed, "a damaged chunk was read from another copy");
-            return with(&blob[range]);
+        // Another writer, or another copy, may have the same chunk whole; and a false entry of one
+        // writer must not hide the true one of another.
+        let mut tried = vec![(first.pack, first.offset)];
+        while let Some(other) = self.index.find(id, &|_, at| !tried.contains(&(at.pack, at.offset)))? {
+            if let Ok((blob, range)) = self.chunk_at(id, &other) {
+                tracing::warn!(error = %failed, "a damaged chunk was read from another copy");
+                return with(&blob[range]);
+            }
+            tried.push((other.pack, other.offset));
         }
         Err(failed)
     }

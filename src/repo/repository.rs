@@ -65,6 +65,7 @@ pub struct Repository {
     cache_dir: PathBuf,
     level: i32,
     zstd_pool: Mutex<Vec<Zstd>>,
+    given_identities: bool,
 }
 
 /// What `create` made.
@@ -287,6 +288,7 @@ impl Repository {
             cache_dir,
             level: with.compression_level,
             zstd_pool: Mutex::new(Vec::new()),
+            given_identities: !with.identities.is_empty(),
         })
     }
 
@@ -336,6 +338,10 @@ impl Repository {
     pub fn current_epoch(&self, kind: EpochKind) -> Result<(EpochId, &x25519::Recipient)> {
         let id = self.trusted.current_epoch(kind)?.id;
         Ok((id, &self.epoch(&id)?.recipient))
+    }
+    /// Whether identities were given for this command, fitting ones or not.
+    pub fn was_given_identities(&self) -> bool {
+        self.given_identities
     }
     /// Whether content can be opened here.
     pub fn can_open_data(&self) -> bool {
@@ -464,6 +470,7 @@ impl Repository {
         if !list.points.iter().any(|p| p.is_void) {
             return Ok(());
         }
+        self.forgive_copied_points(list)?;
         let mut first = None;
         self.store.list(layout::CONFIG, &mut |meta| {
             first.get_or_insert(meta.stored_at);
@@ -473,6 +480,25 @@ impl Repository {
         if list.points.iter().any(|p| p.is_void && first > p.point.commit_before) {
             list.is_copy = true;
             list.points.iter_mut().for_each(|p| p.is_void = false);
+        }
+        Ok(())
+    }
+
+    /// A session is stored before its point may be: where even its first object is later than the
+    /// point's limit, both were copied later, one by one.
+    fn forgive_copied_points(&self, list: &mut PointList) -> Result<()> {
+        let mut began: HashMap<Ulid, Time> = HashMap::new();
+        self.store.list(layout::SESSIONS, &mut |meta| {
+            if let Some((id, 0)) = layout::parse_session(&meta.name) {
+                began.insert(id, meta.stored_at);
+            }
+            Ok(())
+        })?;
+        for point in list.points.iter_mut().filter(|p| p.is_void) {
+            if began.get(&point.point.session).is_some_and(|at| *at > point.point.commit_before) {
+                point.is_void = false;
+                list.is_copy = true;
+            }
         }
         Ok(())
     }

@@ -112,7 +112,9 @@ pub fn decrypt(identities: &[&dyn age::Identity], sealed: &[u8]) -> Result<Vec<u
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(opening)?;
     let mut reader = decryptor.decrypt(identities.iter().copied()).map_err(opening)?;
     let mut plain = Vec::with_capacity(sealed.len());
-    reader.read_to_end(&mut plain).map_err(|e| Error::new(ErrorKind::Damaged, "decrypt", e.to_string()))?;
+    reader.read_to_end(&mut plain).map_err(|_| {
+        Error::new(ErrorKind::Damaged, "decrypt", "its sealed bytes are damaged or were changed")
+    })?;
     Ok(plain)
 }
 
@@ -122,6 +124,13 @@ fn opening(error: age::DecryptError) -> Error {
         | age::DecryptError::KeyDecryptionFailed
         | age::DecryptError::DecryptionFailed => {
             Error::new(ErrorKind::WrongKey, "decrypt", "no key at hand opens it")
+        }
+        // age would advise to upgrade it, but what we read is what we wrote.
+        age::DecryptError::UnknownFormat | age::DecryptError::InvalidHeader => {
+            Error::new(ErrorKind::Damaged, "decrypt", "its age header is damaged")
+        }
+        age::DecryptError::InvalidMac => {
+            Error::new(ErrorKind::Damaged, "decrypt", "its age header is damaged or was changed")
         }
         other => Error::new(ErrorKind::Damaged, "decrypt", other.to_string()),
     }

@@ -67,7 +67,7 @@ struct RawGlobal {
     /// Answer every question with yes
     #[arg(long, global = true)]
     yes: bool,
-    /// Print errors only
+    /// Print errors and the outcome only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Say more; twice: everything
@@ -612,7 +612,15 @@ impl RawKey {
 
 /// A reference on the command line. Plain text is refused and not repeated.
 fn reference(flag: &str, text: &str) -> Result<SecretRef> {
-    text.parse().map_err(|error: Error| error.with_kind(ErrorKind::Usage).on(format!("given by {flag}")))
+    text.parse().map_err(|error: Error| {
+        let error = error.with_kind(ErrorKind::Usage).on(format!("given by {flag}"));
+        // Only the name of a file that is there is repeated: it can be no secret.
+        if std::path::Path::new(text).is_file() {
+            error.hint(format!("did you mean file:{text}?"))
+        } else {
+            error
+        }
+    })
 }
 
 fn memory(text: &str) -> Result<u64> {

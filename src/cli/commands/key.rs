@@ -68,18 +68,26 @@ fn admit(
     let shown = file.display().to_string();
     let failed = |e| Error::io("read the key request", shown.clone(), e);
     if std::fs::metadata(file).map_err(failed)?.len() > REQUEST_MAX_BYTES {
-        return Err(Error::new(ErrorKind::Usage, "read the key request", "it is longer than 64 KiB").on(shown));
+        return Err(
+            Error::new(ErrorKind::Usage, "read the key request", "it is longer than 64 KiB").on(shown)
+        );
     }
     let text = std::fs::read_to_string(file).map_err(failed)?;
-    let request: KeyRequest = serde_json::from_str(&text)
-        .map_err(|e| Error::new(ErrorKind::Usage, "read the key request", e.to_string()).on(shown).hint("it is the file that `muster key request --out` wrote"))?;
+    let request: KeyRequest = serde_json::from_str(&text).map_err(|e| {
+        Error::new(ErrorKind::Usage, "read the key request", e.to_string())
+            .on(shown)
+            .hint("it is the file that `muster key request --out` wrote")
+    })?;
     let (body, admission) = keys::admission(repo, &request)?;
     let role = match body.role.as_str() {
         "drill" => "a drill host, which can open every backup",
         _ => "a writer, which can store points and see all names and sizes",
     };
     match admission {
-        keys::Admission::New(_) => ask(format!("Admit {:?} ({}, signing key {}) as {role}?", body.label, body.party, body.signing_key))?,
+        keys::Admission::New(_) => ask(format!(
+            "Admit {:?} ({}, signing key {}) as {role}?",
+            body.label, body.party, body.signing_key
+        ))?,
         keys::Admission::Renewal(_, party) => {
             ask(format!("Give {party} the new signing key {} and revoke its old one?", body.signing_key))?;
         }
@@ -110,7 +118,9 @@ fn reference(args: &args::Key) -> Option<&SecretRef> {
 /// The root key: of `--root`, else of the recovery kit given with `--identity`.
 fn root_key(context: &Context<'_>, reference: Option<&SecretRef>) -> Result<SignKey> {
     let found = match reference {
-        Some(reference) => identities(std::slice::from_ref(reference), &context.asker, &*context.process)?.root,
+        Some(reference) => {
+            identities(std::slice::from_ref(reference), &context.asker, &*context.process)?.root
+        }
         None => context.identities.root.clone(),
     };
     found.ok_or_else(|| {
@@ -130,9 +140,12 @@ fn wanted_recipient(text: &str, kind: Option<RecipientKind>, asker: &Asker) -> R
         RecipientKind::Plugin => "plugin",
     });
     match expected {
-        Some(expected) if expected != recipient.kind() => {
-            Err(Error::new(ErrorKind::Usage, "use the recipient", format!("it is of kind {}, not {expected}", recipient.kind())).on(text.to_owned()))
-        }
+        Some(expected) if expected != recipient.kind() => Err(Error::new(
+            ErrorKind::Usage,
+            "use the recipient",
+            format!("it is of kind {}, not {expected}", recipient.kind()),
+        )
+        .on(text.to_owned())),
         _ => Ok(recipient),
     }
 }
@@ -156,7 +169,8 @@ pub fn request(global: &Global, args: &args::Key) -> Result<Exit> {
     }
     let place = std::path::PathBuf::from(place);
     write_new(&place, host.to_file(&format!("keys of host {label}")).expose(), 0o600)?;
-    let text = serde_json::to_string_pretty(&request).map_err(|e| Error::internal("write the key request", e.to_string()))?;
+    let text = serde_json::to_string_pretty(&request)
+        .map_err(|e| Error::internal("write the key request", e.to_string()))?;
     write_new(out, &format!("{text}\n"), 0o644)?;
     let (place, out) = (place.display().to_string(), out.display().to_string());
     let mut next = vec![
@@ -186,7 +200,10 @@ fn existing_keys(file: &Path) -> Result<Option<HostKeys>> {
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let failed = |e| Error::io("write", path.display().to_string(), e).hint("nothing is ever overwritten: name another place");
+    let failed = |e| {
+        Error::io("write", path.display().to_string(), e)
+            .hint("nothing is ever overwritten: name another place")
+    };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }

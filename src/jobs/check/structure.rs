@@ -170,7 +170,16 @@ pub(super) fn points(repo: &Repository, found: &mut Findings) -> Result<PointLis
     for gap in points.gaps().into_iter().chain(points.vanished.iter().cloned()) {
         found.problem(layout::POINTS, gap);
     }
+    let none_good = points.points.iter().all(|p| p.is_void);
     for point in points.points.iter().filter(|p| p.is_void) {
+        if none_good {
+            found.problem(
+                layout::point(&point.point.id).to_string(),
+                "it is void, as is every other point: there is nothing that counts as a backup here"
+                    .to_owned(),
+            );
+            continue;
+        }
         found.warn(format!(
             "{}: it is void: it reached the store after its session could have lapsed, so nothing of it is kept alive",
             layout::point(&point.point.id)
