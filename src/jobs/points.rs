@@ -89,7 +89,6 @@ pub fn warnings(list: &PointList) -> Vec<String> {
     let mut warnings: Vec<String> = list.vanished.clone();
     warnings.extend(list.gaps());
     warnings.extend(list.refused.iter().map(|(_, error)| error.to_string()));
-    warnings.extend(several_writers(list));
     if list.is_copy {
         warnings.push(COPY.to_owned());
     }
@@ -97,7 +96,7 @@ pub fn warnings(list: &PointList) -> Vec<String> {
 }
 
 /// Jobs of one name by several writers: `latest:JOB` takes the newest of them all.
-fn several_writers(list: &PointList) -> Vec<String> {
+pub fn several_writers(list: &PointList) -> Vec<String> {
     let mut writers: std::collections::BTreeMap<&str, std::collections::BTreeSet<String>> =
         Default::default();
     for point in &list.points {

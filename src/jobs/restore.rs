@@ -144,7 +144,12 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
         dry_run: request.dry_run,
         sources: Vec::new(),
         duration_secs: 0.0,
-        warnings: warnings(&list, &plan, synced.refused.len()),
+        warnings: warnings(
+            &list,
+            &plan,
+            matches!(request.point, Wanted::Latest { .. }),
+            synced.refused.len(),
+        ),
     };
     let bytes: u64 = plan.sources.iter().map(|(s, _)| s.bytes).sum();
     let items: u64 = plan.sources.iter().map(|(s, _)| s.items).sum();
@@ -172,7 +177,7 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
     Ok(outcome)
 }
 
-fn warnings(list: &PointList, plan: &Plan<'_>, index_refused: usize) -> Vec<String> {
+fn warnings(list: &PointList, plan: &Plan<'_>, from_latest: bool, index_refused: usize) -> Vec<String> {
     let mut warnings = points::warnings(list);
     let point = &plan.point.point;
     for source in point.sources.iter().filter(|s| s.status == SourceStatus::Incomplete) {
@@ -180,6 +185,9 @@ fn warnings(list: &PointList, plan: &Plan<'_>, index_refused: usize) -> Vec<Stri
             "source {} is incomplete in this point: {} items could not be read and {} changed while they were read",
             source.name, source.unreadable, source.changed
         ));
+    }
+    if from_latest {
+        warnings.extend(points::several_writers(list));
     }
     if plan.point.is_void {
         warnings
