@@ -78,10 +78,14 @@ pub fn warnings(list: &PointList) -> Vec<String> {
     let mut warnings: Vec<String> = list.vanished.clone();
     warnings.extend(list.gaps());
     warnings.extend(list.refused.iter().map(|(_, error)| error.to_string()));
-    if list.is_copy {
-        warnings.push("this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it".to_owned());
-    }
+    warnings.extend(copied(list));
     warnings
+}
+
+/// Says that the store is a plain copy, where it is.
+fn copied(list: &PointList) -> Option<String> {
+    let why = "this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it";
+    list.is_copy.then(|| why.to_owned())
 }
 
 /// `muster points`.
@@ -101,7 +105,7 @@ pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
     let words = list.vanished.iter().cloned().chain(list.gaps());
     unusable.extend(words.map(|why| Failure { path: "points/".to_owned(), why }));
     tracing::debug!(elapsed = ?began.elapsed(), "listed the points");
-    Ok(Points { points, unusable })
+    Ok(Points { points, unusable, warnings: copied(&list).into_iter().collect() })
 }
 
 fn row(repo: &Repository, stored: &StoredPoint) -> PointRow {

@@ -361,14 +361,16 @@ impl Repository {
             .map_err(|e| e.on(name.to_string()))
     }
 
-    fn get_signed<T>(&self, kind: Kind, name: &ObjectName) -> Result<T>
+    /// Reads a signed object; answers with its signer too.
+    fn get_signed<T>(&self, kind: Kind, name: &ObjectName) -> Result<(PartyId, T)>
     where
         T: Encode<()> + for<'b> Decode<'b, ()>,
     {
         let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
         let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
         self.trusted.verify_writer(&envelope, kind, Some(name))?;
-        cbor::decode(&envelope.payload, kind.word()).map_err(|e| e.on(name.to_string()))
+        let value = cbor::decode(&envelope.payload, kind.word()).map_err(|e| e.on(name.to_string()))?;
+        Ok((envelope.signer, value))
     }
 
     // ---- points ----
@@ -447,7 +449,7 @@ impl Repository {
         let mut found = HashMap::new();
         for name in names {
             match self.get_signed::<Tombstone>(Kind::Tombstone, &name) {
-                Ok(stone) if self.may_remove(&stone) && layout::tombstone(&stone.point) == name => {
+                Ok((signer, stone)) if self.may_remove(signer, &stone) && layout::tombstone(&stone.point) == name => {
                     found.insert(stone.point, stone);
                 }
                 Ok(_) => tracing::warn!(%name, "a tombstone was written by somebody who may not remove that point"),
@@ -457,9 +459,10 @@ impl Repository {
         Ok(found)
     }
 
-    fn may_remove(&self, stone: &Tombstone) -> bool {
-        let rights = self.trusted.writer(&stone.by).map_or(0, |w| w.rights);
-        stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0
+    /// Who says to have removed a point must have signed it, and be its writer or have the right.
+    fn may_remove(&self, signer: PartyId, stone: &Tombstone) -> bool {
+        let rights = self.trusted.writer(&signer).map_or(0, |w| w.rights);
+        signer == stone.by && (stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0)
     }
 
     /// Stores a point. Everything it refers to must be durable before.
@@ -504,7 +507,12 @@ impl Repository {
             let sealed = self.store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
             let checked = self.open_envelope(&name, &sealed, SMALL_OBJECT_MAX_BYTES).and_then(|envelope| {
                 self.trusted.verify_writer(&envelope, Kind::Condemned, None)?;
-                cbor::decode::<super::format::Condemned>(&envelope.payload, "condemned mark")
+                let mark: super::format::Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
+                if mark.by != envelope.signer || layout::condemned(&Hash(*blake3::hash(&sealed).as_bytes())) != name {
+                    return Err(Error::new(ErrorKind::Untrusted, "trust the condemned mark", "it does not say what its name and signature say")
+                        .on(name.to_string()));
+                }
+                Ok(mark)
             });
             match checked {
                 Ok(mark) => packs.extend(mark.packs),
@@ -692,7 +700,12 @@ pub struct PointList {
 
 impl PointList {
     fn add(&mut self, point: StoredPoint) {
-        let removed = self.tombstones.get(&point.point.id).is_some_and(|t| t.hash == point.hash);
+        // A tombstone counts for the very point that it names, whose writer decides who may sign it.
+        let is_of = |t: &Tombstone| {
+            let p = &point.point;
+            t.hash == point.hash && t.writer == p.writer && t.job == p.job && t.seq == p.seq
+        };
+        let removed = self.tombstones.get(&point.point.id).is_some_and(is_of);
         if removed { self.removed.push(point) } else { self.points.push(point) }
     }
 

@@ -136,6 +136,12 @@ impl Trusted {
         self.config.writers.iter().find(|w| w.id == *id)
     }
 
+    /// The key of a drill host in good standing.
+    pub fn drill_key(&self, id: &PartyId) -> Option<&PublicKey> {
+        let key = &self.config.drills.iter().find(|d| d.id == *id)?.signing_key;
+        (!self.revocations(*id).any(|r| r.signing_key == *key)).then_some(key)
+    }
+
     /// The epoch to which new bytes are sealed.
     pub fn current_epoch(&self, kind: EpochKind) -> Result<&Epoch> {
         self.config
@@ -152,6 +158,7 @@ impl Trusted {
     /// Checks what only a writer that is in good standing may sign.
     pub fn verify_writer(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>) -> Result<()> {
         if let Some(writer) = self.writer(&envelope.signer)
+            && !self.revocations(writer.id).any(|r| r.signing_key == writer.signing_key)
             && envelope.verify(&writer.signing_key, self.repository(), kind, name).is_ok()
         {
             return Ok(());

@@ -14,6 +14,8 @@ pub struct Points {
     pub points: Vec<PointRow>,
     /// Points that stand there and cannot be used: which, and why.
     pub unusable: Vec<super::Failure>,
+    /// What else a person should know.
+    pub warnings: Vec<String>,
 }
 
 /// One recovery point.
@@ -71,6 +73,7 @@ impl Outcome for Points {
                 crate::report::plain(&bad.why)
             )?;
         }
+        super::render_lines("warning", &self.warnings, out)?;
         if self.points.is_empty() {
             return writeln!(out, "no points");
         }

@@ -110,7 +110,7 @@ fn points_outcome() {
             bytes: 1 << 30,
         }],
     };
-    let points = Points { points: vec![row], unusable: vec![failure("01X", "signed by a stranger")] };
+    let points = Points { points: vec![row], unusable: vec![failure("01X", "signed by a stranger")], warnings: vec!["a plain copy".into()] };
     insta::assert_snapshot!("points", both(&points));
     let mut out = Vec::new();
     Points::default().render(&mut out, &human()).unwrap();
