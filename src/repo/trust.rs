@@ -97,6 +97,11 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
         return Err(refuse("a configuration does not say what its name says").on(on()));
     }
     envelope.verify(&config.root, &config.repository, Kind::Config, None).map_err(|e| e.on(on()))?;
+    for kind in [EpochKind::Data, EpochKind::Meta] {
+        if config.epochs.iter().filter(|e| e.kind == kind && e.state == EpochState::Current).count() > 1 {
+            return Err(refuse("it has two current epoch keys of one kind").on(on()));
+        }
+    }
     if !config.chunker.bulk.is_valid() || !config.chunker.fine.is_valid() {
         return Err(refuse("its chunk sizes are not usable").on(on()));
     }
