@@ -99,6 +99,13 @@ fn list_into(root: &Path, at: &Path, lines: &mut Vec<(Vec<u8>, String)>) {
     }
 }
 
+/// Compares listings, and shows the first lines that differ.
+pub fn assert_same(found: &str, expected: &str, what: &str) {
+    let differing: Vec<_> = found.lines().filter(|l| !expected.lines().any(|e| e == *l)).take(5).collect();
+    let missing: Vec<_> = expected.lines().filter(|l| !found.lines().any(|f| f == *l)).take(5).collect();
+    assert!(found == expected, "{what}: found {differing:#?}, and missed {missing:#?}");
+}
+
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
     muster::model::id::to_hex(&Sha256::digest(bytes))
@@ -110,6 +117,10 @@ pub fn copy_folder(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a folder is read") {
         let path = entry.expect("a folder is read").path();
         let target = to.join(path.file_name().expect("it has a name"));
-        if path.is_dir() { copy_folder(&path, &target) } else { drop(fs::copy(&path, &target).expect("a file is copied")) }
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a file is copied");
+        }
     }
 }
