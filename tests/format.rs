@@ -5,6 +5,8 @@
 mod by_hand;
 #[path = "format/committed.rs"]
 mod committed;
+#[path = "format/forged.rs"]
+mod forged;
 #[path = "format/meaning.rs"]
 mod meaning;
 #[path = "format/reject.rs"]

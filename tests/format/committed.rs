@@ -28,7 +28,7 @@ fn committed() -> PathBuf {
 
 /// A copy of the repository, as after a clone or a plain copy: with times of today, and a
 /// configuration that pins the root.
-fn copy() -> (tempfile::TempDir, PathBuf) {
+pub fn copy() -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().canonicalize().unwrap();
     copy_folder(&committed().join("repository"), &path.join("repo"));
