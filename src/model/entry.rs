@@ -177,8 +177,14 @@ fn decode_inline<Ctx>(d: &mut Decoder<'_>, ctx: &mut Ctx) -> Decoded<Vec<Extent>
     let sum = extents.iter().try_fold(0u64, |sum, extent| sum.checked_add(extent.len()));
     let is_hole = |extent: &Extent| matches!(extent, Extent::Hole { .. });
     let touching = extents.windows(2).any(|pair| pair.iter().all(is_hole));
-    let is_sound = extents.len() <= INLINE_EXTENTS_MAX && sum.is_some_and(|sum| sum <= STREAM_MAX_BYTES) && !touching;
-    within(is_sound, extents, at, "a recipe in place has too many extents, two holes in a row, or is too long")
+    let is_sound =
+        extents.len() <= INLINE_EXTENTS_MAX && sum.is_some_and(|sum| sum <= STREAM_MAX_BYTES) && !touching;
+    within(
+        is_sound,
+        extents,
+        at,
+        "a recipe in place has too many extents, two holes in a row, or is too long",
+    )
 }
 
 /// What an entry is.
@@ -347,7 +353,8 @@ impl Content {
     /// Length of the stream in bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Inline(extents) => extents.iter().map(Extent::len).sum(),
+            // Stored lengths may be anything; a sum that is too large fits no reference.
+            Self::Inline(extents) => extents.iter().fold(0, |sum, extent| extent.len().saturating_add(sum)),
             Self::Tree(tree) => tree.bytes,
         }
     }

@@ -147,16 +147,23 @@ impl Evidence {
         let payload = STANDARD.decode(&envelope.payload).map_err(|e| damaged(e.to_string()))?;
         let sig = STANDARD.decode(&signature.sig).ok().and_then(|sig| <[u8; 64]>::try_from(sig).ok());
         let sig = sig.ok_or_else(|| damaged("its signature is not one of Ed25519".to_owned()))?;
-        let signer: PartyId = signature.keyid.parse().map_err(|_| damaged("its key id is not one".to_owned()))?;
-        let key = trusted.drill_key(&signer).ok_or_else(|| untrusted("who signed it is no drill host of this repository"))?;
+        let signer: PartyId =
+            signature.keyid.parse().map_err(|_| damaged("its key id is not one".to_owned()))?;
+        let key = trusted
+            .drill_key(&signer)
+            .ok_or_else(|| untrusted("who signed it is no drill host of this repository"))?;
         if !key.verifies(&pae(&payload), &sig) {
             return Err(untrusted("its signature does not verify"));
         }
         let evidence: Self = serde_json::from_slice(&payload).map_err(|e| damaged(e.to_string()))?;
         if evidence.version != EVIDENCE_VERSION {
-            return Err(Error::new(ErrorKind::Unsupported, "read the evidence", format!("it has version {}", evidence.version))
-                .on(on())
-                .hint("use a newer Muster"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "read the evidence",
+                format!("it has version {}", evidence.version),
+            )
+            .on(on())
+            .hint("use a newer Muster"));
         }
         if evidence.repository != trusted.repository().to_string() || evidence.id != id.to_string() {
             return Err(untrusted("it does not say what its name and repository say"));

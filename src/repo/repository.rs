@@ -7,10 +7,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use age::x25519;
-use minicbor::{Decode, Encode};
+use minicbor::Encode;
 use zeroize::Zeroizing;
 
-use crate::model::{EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid};
+use crate::model::{
+    EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid,
+};
 use crate::ports::{Clock, Entropy, ObjectMeta, Put, Store};
 
 use super::cbor;
@@ -25,8 +27,8 @@ use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::seal::{self, Zstd};
 use super::secrets::Derived;
 use super::seen::Seen;
-use super::sign::{Envelope, Kind, SignKey};
-use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain};
+use super::sign::{Envelope, Kind, PublicKey, SignKey};
+use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
 
 /// An epoch key as far as this host has it.
 pub struct OpenEpoch {
@@ -63,6 +65,7 @@ pub struct Repository {
     cache_dir: PathBuf,
     level: i32,
     zstd_pool: Mutex<Vec<Zstd>>,
+    given_identities: bool,
 }
 
 /// What `create` made.
@@ -70,7 +73,7 @@ pub struct Created {
     /// The new repository's id.
     pub repository: RepositoryId,
     /// The root's public key, to pin.
-    pub root: super::sign::PublicKey,
+    pub root: PublicKey,
 }
 
 /// What a new repository is made of.
@@ -103,7 +106,8 @@ pub fn create<C: age::Callbacks>(
     clock: &dyn Clock,
 ) -> Result<Created> {
     refuse_non_empty(store)?;
-    let mut recipients = vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
+    let mut recipients =
+        vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
     for recipient in &new.recipients {
         recipients.push((PartyId(random(entropy)?), recipient.clone()));
     }
@@ -115,7 +119,11 @@ pub fn create<C: age::Callbacks>(
     }
     let writer_recipient = AnyRecipient::X25519(new.writer.identity.to_public());
     let writer_id = new.writer.sign.party();
-    put_new(store, &layout::key(&meta.id, &writer_id), &writer_recipient.seal_identity(&meta_key, callbacks)?)?;
+    put_new(
+        store,
+        &layout::key(&meta.id, &writer_id),
+        &writer_recipient.seal_identity(&meta_key, callbacks)?,
+    )?;
     let mut labels = vec![
         Label { party: recipients[0].0, text: "recovery kit".to_owned() },
         Label { party: writer_id, text: new.writer_label.clone() },
@@ -155,16 +163,23 @@ pub fn create<C: age::Callbacks>(
 
 fn refuse_non_empty(store: &dyn Store) -> Result<()> {
     store.list("", &mut |meta| {
-        Err(Error::new(ErrorKind::Refused, "make a repository", format!("the place is not empty: it holds {}", meta.name))
-            .on(store.describe())
-            .hint("name an empty folder or prefix; an existing repository is opened, not made"))
+        Err(Error::new(
+            ErrorKind::Refused,
+            "make a repository",
+            format!("the place is not empty: it holds {}", meta.name),
+        )
+        .on(store.describe())
+        .hint("name an empty folder or prefix; an existing repository is opened, not made"))
     })
 }
 
 fn put_new(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<()> {
     match store.put(name, &[bytes])? {
         Put::Created => Ok(()),
-        Put::Exists => Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already").on(name.to_string())),
+        Put::Exists => {
+            Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already")
+                .on(name.to_string()))
+        }
     }
 }
 
@@ -187,54 +202,76 @@ fn seal_secret(secret: &ConfigSecret, meta: &x25519::Recipient) -> Result<Vec<u8
 
 /// Reads and verifies the config chain.
 pub fn read_chain(store: &dyn Store, pin: &Pin) -> Result<Trusted> {
+    verify_chain(read_config_objects(store)?, pin)
+}
+
+fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
     let mut names = Vec::new();
     store.list(layout::CONFIG, &mut |meta| {
         names.push(meta.name);
         if names.len() > 100_000 {
-            return Err(Error::new(ErrorKind::Limit, "read the configuration", "there are over 100,000 objects in config/"));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "read the configuration",
+                "there are over 100,000 objects in config/",
+            ));
         }
         Ok(())
     })?;
     if names.is_empty() {
         refuse_foreign_place(store)?;
     }
-    let objects = names
+    names
         .into_iter()
         .map(|name| {
             let bytes = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
             Ok(ConfigObject { name, bytes })
         })
-        .collect::<Result<Vec<_>>>()?;
-    verify_chain(objects, pin)
+        .collect()
 }
 
 /// Tells an empty place from a folder of something else.
 fn refuse_foreign_place(store: &dyn Store) -> Result<()> {
     store.list("", &mut |meta| {
-        Err(Error::new(ErrorKind::NotFound, "open the repository", format!("it has no config/, but holds {}", meta.name))
-            .on(store.describe())
-            .hint("this place holds something else, or its config/ was removed; check the address"))
+        Err(Error::new(
+            ErrorKind::NotFound,
+            "open the repository",
+            format!("it has no config/, but holds {}", meta.name),
+        )
+        .on(store.describe())
+        .hint("this place holds something else, or its config/ was removed; check the address"))
     })
 }
 
 impl Repository {
     /// Opens a repository with whatever keys are at hand.
     pub fn open(store: Arc<dyn Store>, with: OpenWith<'_>) -> Result<Self> {
-        let trusted = read_chain(&*store, &with.pin).map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
+        let trusted = read_chain(&*store, &with.pin)
+            .map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
         let cache_dir = with.cache_root.join(trusted.repository().to_string());
         let mut epochs = HashMap::new();
         for epoch in &trusted.config.epochs {
             let recipient = x25519::Recipient::from_str(&epoch.recipient).map_err(|why| {
-                Error::new(ErrorKind::Damaged, "read the configuration", format!("an epoch's recipient is not one: {why}"))
+                Error::new(
+                    ErrorKind::Damaged,
+                    "read the configuration",
+                    format!("an epoch's recipient is not one: {why}"),
+                )
             })?;
-            let identity = open_epoch(&*store, epoch, with.host.as_ref(), with.identities)?;
+            let is_drill = |host: &&HostKeys| trusted.config.drills.iter().any(|d| d.id == host.sign.party());
+            let host = with.host.as_ref().filter(|host| epoch.kind == EpochKind::Meta || is_drill(host));
+            let identity = open_epoch(&*store, epoch, host, with.identities)?;
             epochs.insert(epoch.id, OpenEpoch { kind: epoch.kind, recipient, identity });
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
         let Some(identity) = epochs[&current].identity.as_ref() else {
-            return Err(Error::new(ErrorKind::WrongKey, "open the repository", "no key at hand opens its metadata")
-                .on(store.describe())
-                .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "open the repository",
+                "no key at hand opens its metadata",
+            )
+            .on(store.describe())
+            .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
         };
         let plain = seal::open(&mut Zstd::new(3)?, identity, &trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)
             .map_err(|e| e.on("config's sealed part"))?;
@@ -251,6 +288,7 @@ impl Repository {
             cache_dir,
             level: with.compression_level,
             zstd_pool: Mutex::new(Vec::new()),
+            given_identities: !with.identities.is_empty(),
         })
     }
 
@@ -278,6 +316,10 @@ impl Repository {
     pub fn label(&self, party: &PartyId) -> Option<&str> {
         self.labels.iter().find(|l| l.party == *party).map(|l| l.text.as_str())
     }
+    /// This host's own keys, admitted or not.
+    pub fn host(&self) -> Option<&HostKeys> {
+        self.host.as_ref()
+    }
     /// All labels.
     pub fn labels(&self) -> &[Label] {
         &self.labels
@@ -296,6 +338,10 @@ impl Repository {
     pub fn current_epoch(&self, kind: EpochKind) -> Result<(EpochId, &x25519::Recipient)> {
         let id = self.trusted.current_epoch(kind)?.id;
         Ok((id, &self.epoch(&id)?.recipient))
+    }
+    /// Whether identities were given for this command, fitting ones or not.
+    pub fn was_given_identities(&self) -> bool {
+        self.given_identities
     }
     /// Whether content can be opened here.
     pub fn can_open_data(&self) -> bool {
@@ -361,18 +407,6 @@ impl Repository {
             .map_err(|e| e.on(name.to_string()))
     }
 
-    /// Reads a signed object; answers with its signer too.
-    fn get_signed<T>(&self, kind: Kind, name: &ObjectName) -> Result<(PartyId, T)>
-    where
-        T: Encode<()> + for<'b> Decode<'b, ()>,
-    {
-        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
-        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        self.trusted.verify_writer(&envelope, kind, Some(name))?;
-        let value = cbor::decode(&envelope.payload, kind.word()).map_err(|e| e.on(name.to_string()))?;
-        Ok((envelope.signer, value))
-    }
-
     // ---- points ----
 
     /// Reads one point and checks who signed it.
@@ -390,9 +424,18 @@ impl Repository {
         };
         self.trusted.verify_point(&envelope, &meta.name, &point)?;
         if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
-            return Err(damaged(Error::new(ErrorKind::Untrusted, "trust the recovery point", "it does not say what its name and signature say")));
+            return Err(damaged(Error::new(
+                ErrorKind::Untrusted,
+                "trust the recovery point",
+                "it does not say what its name and signature say",
+            )));
         }
-        Ok(StoredPoint { hash: envelope.payload_hash(), stored_at: meta.stored_at, is_void: meta.stored_at > point.commit_before, point })
+        Ok(StoredPoint {
+            hash: envelope.payload_hash(),
+            stored_at: meta.stored_at,
+            is_void: meta.stored_at > point.commit_before,
+            point,
+        })
     }
 
     /// Every point, oldest first by the store's time, with what is wrong with it.
@@ -427,6 +470,7 @@ impl Repository {
         if !list.points.iter().any(|p| p.is_void) {
             return Ok(());
         }
+        self.forgive_copied_points(list)?;
         let mut first = None;
         self.store.list(layout::CONFIG, &mut |meta| {
             first.get_or_insert(meta.stored_at);
@@ -440,6 +484,25 @@ impl Repository {
         Ok(())
     }
 
+    /// A session is stored before its point may be: where even its first object is later than the
+    /// point's limit, both were copied later, one by one.
+    fn forgive_copied_points(&self, list: &mut PointList) -> Result<()> {
+        let mut began: HashMap<Ulid, Time> = HashMap::new();
+        self.store.list(layout::SESSIONS, &mut |meta| {
+            if let Some((id, 0)) = layout::parse_session(&meta.name) {
+                began.insert(id, meta.stored_at);
+            }
+            Ok(())
+        })?;
+        for point in list.points.iter_mut().filter(|p| p.is_void) {
+            if began.get(&point.point.session).is_some_and(|at| *at > point.point.commit_before) {
+                point.is_void = false;
+                list.is_copy = true;
+            }
+        }
+        Ok(())
+    }
+
     fn tombstones(&self) -> Result<HashMap<Ulid, Tombstone>> {
         let mut names = Vec::new();
         self.store.list(layout::TOMBSTONES, &mut |meta| {
@@ -448,21 +511,63 @@ impl Repository {
         })?;
         let mut found = HashMap::new();
         for name in names {
-            match self.get_signed::<Tombstone>(Kind::Tombstone, &name) {
-                Ok((signer, stone)) if self.may_remove(signer, &stone) && layout::tombstone(&stone.point) == name => {
-                    found.insert(stone.point, stone);
+            match self.read_tombstone(&name) {
+                Ok(read) => {
+                    found.insert(read.stone.point, read.stone);
                 }
-                Ok(_) => tracing::warn!(%name, "a tombstone was written by somebody who may not remove that point"),
                 Err(error) => tracing::warn!(%error, "a tombstone is not taken"),
             }
         }
         Ok(found)
     }
 
-    /// Who says to have removed a point must have signed it, and be its writer or have the right.
-    fn may_remove(&self, signer: PartyId, stone: &Tombstone) -> bool {
-        let rights = self.trusted.writer(&signer).map_or(0, |w| w.rights);
-        signer == stone.by && (stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0)
+    /// Reads a tombstone; one that does not count is an error.
+    fn read_tombstone(&self, name: &ObjectName) -> Result<ReadTombstone> {
+        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
+        let stored = Hash(*blake3::hash(&sealed).as_bytes());
+        let is_kept = self.trusted.is_kept(&envelope, Kind::Tombstone, Some(name), &stored);
+        if !is_kept {
+            self.trusted.verify_writer(&envelope, Kind::Tombstone, Some(name))?;
+        }
+        let stone: Tombstone =
+            cbor::decode(&envelope.payload, "tombstone").map_err(|e| e.on(name.to_string()))?;
+        let is_itself = stone.by == envelope.signer && layout::tombstone(&stone.point) == *name;
+        if !is_itself || !(is_kept || self.may_remove(&stone)) {
+            return Err(Error::new(
+                ErrorKind::Untrusted,
+                "trust the tombstone",
+                "it was written by somebody who may not remove that point",
+            )
+            .on(name.to_string()));
+        }
+        Ok(ReadTombstone { stone, envelope, stored })
+    }
+
+    fn may_remove(&self, stone: &Tombstone) -> bool {
+        let rights = self.trusted.writer(&stone.by).map_or(0, |w| w.rights);
+        stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0
+    }
+
+    /// Hashes of the stored index objects, and of the tombstones that count, which `key` of `party`
+    /// signed: what a revocation of that key keeps. Sorted.
+    pub fn worth_keeping(&self, party: &PartyId, key: &PublicKey) -> Result<Vec<Hash>> {
+        let mut kept = super::index::objects_signed_with(self, party, key)?;
+        let mut names = Vec::new();
+        self.store.list(layout::TOMBSTONES, &mut |meta| {
+            names.push(meta.name);
+            Ok(())
+        })?;
+        for name in names {
+            let Ok(read) = self.read_tombstone(&name) else { continue };
+            let is_of_key = read.envelope.verify(key, self.id(), Kind::Tombstone, Some(&name)).is_ok();
+            if read.envelope.signer == *party && is_of_key {
+                kept.push(read.stored);
+            }
+        }
+        kept.sort();
+        kept.dedup();
+        Ok(kept)
     }
 
     /// Stores a point. Everything it refers to must be durable before.
@@ -477,13 +582,25 @@ impl Repository {
         let name = layout::session(&session.id, session.renewal);
         self.put_signed(Kind::Session, &name, session)?;
         let meta = self.store.stat(&name)?.ok_or_else(|| {
-            Error::new(ErrorKind::Store, "renew the session", "the object is not there right after it was written").on(name.to_string())
+            Error::new(
+                ErrorKind::Store,
+                "renew the session",
+                "the object is not there right after it was written",
+            )
+            .on(name.to_string())
         })?;
         Ok(meta.stored_at)
     }
 
     /// A session's next state.
-    pub fn session(&self, id: Ulid, job: &str, renewal: u32, state: SessionState, now: Time) -> Result<Session> {
+    pub fn session(
+        &self,
+        id: Ulid,
+        job: &str,
+        renewal: u32,
+        state: SessionState,
+        now: Time,
+    ) -> Result<Session> {
         Ok(Session {
             id,
             writer: self.writer()?.sign.party(),
@@ -508,9 +625,15 @@ impl Repository {
             let checked = self.open_envelope(&name, &sealed, SMALL_OBJECT_MAX_BYTES).and_then(|envelope| {
                 self.trusted.verify_writer(&envelope, Kind::Condemned, None)?;
                 let mark: super::format::Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
-                if mark.by != envelope.signer || layout::condemned(&Hash(*blake3::hash(&sealed).as_bytes())) != name {
-                    return Err(Error::new(ErrorKind::Untrusted, "trust the condemned mark", "it does not say what its name and signature say")
-                        .on(name.to_string()));
+                if mark.by != envelope.signer
+                    || layout::condemned(&Hash(*blake3::hash(&sealed).as_bytes())) != name
+                {
+                    return Err(Error::new(
+                        ErrorKind::Untrusted,
+                        "trust the condemned mark",
+                        "it does not say what its name and signature say",
+                    )
+                    .on(name.to_string()));
                 }
                 Ok(mark)
             });
@@ -553,8 +676,13 @@ impl Repository {
         change: impl FnOnce(&mut Config, &mut Vec<Label>) -> Result<()>,
     ) -> Result<Trusted> {
         if root.public() != self.trusted.config.root {
-            return Err(Error::new(ErrorKind::WrongKey, "change the configuration", "this root key is not this repository's"));
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "change the configuration",
+                "this root key is not this repository's",
+            ));
         }
+        self.refuse_if_amended()?;
         let mut config = self.trusted.config.clone();
         let mut labels = self.labels.clone();
         config.number += 1;
@@ -573,17 +701,41 @@ impl Repository {
         Ok(Trusted { config, hash: Hash(*blake3::hash(&bytes).as_bytes()) })
     }
 
+    /// Two configurations of one number would be a fork, which every reader refuses.
+    fn refuse_if_amended(&self) -> Result<()> {
+        self.store.list(layout::CONFIG, &mut |meta| match layout::parse_config(&meta.name) {
+            Some((number, _)) if number > self.trusted.config.number => Err(Error::new(
+                ErrorKind::Refused,
+                "change the configuration",
+                format!("somebody wrote number {number} meanwhile"),
+            )
+            .on(self.store.describe())
+            .hint("run the command again: it will begin from the newest")),
+            _ => Ok(()),
+        })
+    }
+
     fn master(&self) -> Result<Zeroizing<[u8; 32]>> {
         let current = self.trusted.current_epoch(EpochKind::Meta)?.id;
         let identity = self.epoch(&current)?.identity.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::WrongKey, "change the configuration", "no key at hand opens its sealed part")
+            Error::new(
+                ErrorKind::WrongKey,
+                "change the configuration",
+                "no key at hand opens its sealed part",
+            )
         })?;
-        let plain = Zeroizing::new(seal::open(&mut Zstd::new(3)?, identity, &self.trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)?);
+        let plain = Zeroizing::new(seal::open(
+            &mut Zstd::new(3)?,
+            identity,
+            &self.trusted.config.sealed,
+            SMALL_OBJECT_MAX_BYTES,
+        )?);
         let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
         Ok(Zeroizing::new(secret.master))
     }
 
-    /// Stores an epoch's identity for one recipient.
+    /// Stores an epoch's identity for one recipient: for an epoch that is being begun under the
+    /// recipient's plain name, for one that the configuration has already under a fresh name.
     pub fn put_key<C: age::Callbacks>(
         &self,
         epoch: &EpochId,
@@ -591,12 +743,29 @@ impl Repository {
         who: &PartyId,
         recipient: &AnyRecipient,
         callbacks: C,
+        entropy: &dyn Entropy,
     ) -> Result<()> {
         let sealed = recipient.seal_identity(identity, callbacks)?;
-        match self.store.put(&layout::key(epoch, who), &[&sealed])? {
-            // A file of this name is of an earlier, interrupted run of the same command.
-            Put::Created | Put::Exists => Ok(()),
-        }
+        let name = match self.epochs.contains_key(epoch) {
+            true => layout::added_key(epoch, who, random(entropy)?),
+            false => layout::key(epoch, who),
+        };
+        put_new(&*self.store, &name, &sealed)
+    }
+
+    /// Whether `identity` opens the key file of a party in the current metadata epoch.
+    pub fn opens_key_of(&self, who: &PartyId, identity: &dyn age::Identity) -> Result<bool> {
+        let epoch = self.trusted.current_epoch(EpochKind::Meta)?;
+        Ok(open_key_of(&*self.store, epoch, who, identity)?.is_some())
+    }
+
+    /// Every configuration so far, oldest first.
+    pub fn config_history(&self) -> Result<Vec<Config>> {
+        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
+        Ok(verify_whole_chain(read_config_objects(&*self.store)?, &pin)?
+            .into_iter()
+            .map(|t| t.config)
+            .collect())
     }
 }
 
@@ -619,6 +788,32 @@ fn refuse_rollback(cache_dir: &Path, trusted: &Trusted) -> Result<()> {
     Ok(())
 }
 
+fn key_files(store: &dyn Store, epoch: &EpochId) -> Result<Vec<ObjectName>> {
+    let mut names = Vec::new();
+    store.list(&format!("{}{epoch}/", layout::KEYS), &mut |meta| {
+        names.push(meta.name);
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Opens an epoch by the key files of one party: it has several where its keys rotated.
+fn open_key_of(
+    store: &dyn Store,
+    epoch: &Epoch,
+    who: &PartyId,
+    identity: &dyn age::Identity,
+) -> Result<Option<x25519::Identity>> {
+    for name in key_files(store, &epoch.id)?.into_iter().filter(|name| layout::is_key_of(name, who)) {
+        let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let opened = seal::decrypt(&[identity], &sealed).ok().and_then(|plain| parse_epoch_identity(&plain));
+        if let Some(opened) = opened.filter(|i| i.to_public().to_string() == epoch.recipient) {
+            return Ok(Some(opened));
+        }
+    }
+    Ok(None)
+}
+
 fn open_epoch(
     store: &dyn Store,
     epoch: &Epoch,
@@ -626,31 +821,24 @@ fn open_epoch(
     identities: &Identities,
 ) -> Result<Option<x25519::Identity>> {
     let is_it = |identity: &x25519::Identity| identity.to_public().to_string() == epoch.recipient;
-    if let Some(host) = host.filter(|_| epoch.kind == EpochKind::Meta) {
-        let name = layout::key(&epoch.id, &host.sign.party());
-        if store.stat(&name)?.is_some() {
-            let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
-            let opened = seal::decrypt(&[&host.identity], &sealed).ok().and_then(|p| parse_epoch_identity(&p));
-            if let Some(identity) = opened.filter(|i| is_it(i)) {
-                return Ok(Some(identity));
-            }
+    if let Some(host) = host {
+        let opened = open_key_of(store, epoch, &host.sign.party(), &host.identity)?;
+        if opened.is_some() {
+            return Ok(opened);
         }
     }
     if identities.is_empty() {
         return Ok(None);
     }
-    let mut names = Vec::new();
-    store.list(&format!("{}{}/", layout::KEYS, epoch.id), &mut |meta| {
-        names.push(meta.name);
-        Ok(())
-    })?;
     let refs = identities.as_refs();
-    for name in names {
+    for name in key_files(store, &epoch.id)? {
         let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
         match seal::decrypt(&refs, &sealed) {
             Ok(plain) => match parse_epoch_identity(&plain).filter(|i| is_it(i)) {
                 Some(identity) => return Ok(Some(identity)),
-                None => tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it"),
+                None => {
+                    tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it")
+                }
             },
             Err(error) if error.kind() == ErrorKind::WrongKey => {}
             Err(error) => tracing::warn!(%name, %error, "a key file cannot be read"),
@@ -668,6 +856,13 @@ fn create_private_dir(dir: &Path) -> Result<()> {
         .map_err(|e| Error::io("make the cache folder", dir.display().to_string(), e))
 }
 
+/// A tombstone that counts, as it was found.
+struct ReadTombstone {
+    stone: Tombstone,
+    envelope: Envelope,
+    stored: Hash,
+}
+
 /// A point whose signature was checked.
 #[derive(Clone, Debug)]
 pub struct StoredPoint {
@@ -680,6 +875,9 @@ pub struct StoredPoint {
     /// Whether it arrived too late to count.
     pub is_void: bool,
 }
+
+/// How many missing points of one gap are named: a number may be anything.
+const GAPS_NAMED_MAX: usize = 100;
 
 /// All points, and what is wrong.
 #[derive(Debug, Default)]
@@ -731,15 +929,18 @@ impl PointList {
         let mut found = Vec::new();
         for ((writer, job), mut row) in rows {
             row.sort_by_key(|p| p.point.seq);
-            let stone = |seq: u64| self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq);
+            let stone = |seq: u64| {
+                self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq)
+            };
             let mut expected = 1;
             for point in row {
                 found.extend(
                     (expected..point.point.seq)
                         .filter(|seq| !stone(*seq))
+                        .take(GAPS_NAMED_MAX)
                         .map(|seq| format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")),
                 );
-                expected = point.point.seq + 1;
+                expected = point.point.seq.saturating_add(1);
                 found.extend(self.wrong_predecessor(point));
             }
         }
@@ -750,6 +951,8 @@ impl PointList {
     fn wrong_predecessor(&self, point: &StoredPoint) -> Option<String> {
         let Predecessor { id, hash } = point.point.predecessor.as_ref()?;
         let before = self.points.iter().chain(&self.removed).find(|p| p.point.id == *id)?;
-        (before.hash != *hash).then(|| format!("point {} names a predecessor {id} that was other than the one there now", point.point.id))
+        (before.hash != *hash).then(|| {
+            format!("point {} names a predecessor {id} that was other than the one there now", point.point.id)
+        })
     }
 }

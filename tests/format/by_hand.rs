@@ -36,7 +36,9 @@ fn fill(root: &Path) {
     }
     let fifo = root.join("d/fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o622)).unwrap();
-    for (name, mode) in [("small.txt", 0o640), ("empty", 0o4755), ("d/e/001", 0o400), ("d", 0o1777), ("d/e", 0o750)] {
+    for (name, mode) in
+        [("small.txt", 0o640), ("empty", 0o4755), ("d/e/001", 0o400), ("d", 0o1777), ("d/e", 0o750)]
+    {
         fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     set_mtime(&root.join("small.txt"), 1_234_567_890, 123_456_789);
@@ -67,13 +69,19 @@ fn everything_comes_back_without_muster() {
     muster_ok(&home, &["backup"]);
     fs::write(root.join("small.txt"), "changed, and longer\n").unwrap();
     fs::remove_file(root.join("d/...")).unwrap();
-    fs::File::options().write(true).open(root.join("big.bin")).unwrap().write_all_at(b"new", 20 << 20).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(root.join("big.bin"))
+        .unwrap()
+        .write_all_at(b"new", 20 << 20)
+        .unwrap();
     let after = listing(&root);
     assert_ne!(before, after);
     muster_ok(&home, &["backup"]);
 
     let (repo, kit) = (home.join("repo"), home.join("kit.txt"));
-    let mut points: Vec<_> = fs::read_dir(repo.join("points")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut points: Vec<_> =
+        fs::read_dir(repo.join("points")).unwrap().map(|e| e.unwrap().file_name()).collect();
     points.sort();
     let first = points[0].to_str().unwrap();
     let dump: String = (1..=200_000).map(|i| format!("{i}\n")).collect();
@@ -83,7 +91,9 @@ fn everything_comes_back_without_muster() {
         ("first", &["--point", first, "--job", "app"], &before),
     ] {
         let out = home.join(name);
-        let said = script_ok(&[&[repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap()], options].concat());
+        let said = script_ok(
+            &[&[repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap()], options].concat(),
+        );
         assert!(said.contains("of job app"), "{said}");
         let docs = out.join("docs").join(root.strip_prefix("/").unwrap());
         assert_same(&listing(&docs), expected, name);
@@ -97,7 +107,8 @@ fn everything_comes_back_without_muster() {
     }
 
     // A target that is not empty is left alone; so is one without the key.
-    let again = script(&[repo.to_str().unwrap(), kit.to_str().unwrap(), home.join("first").to_str().unwrap()]);
+    let again =
+        script(&[repo.to_str().unwrap(), kit.to_str().unwrap(), home.join("first").to_str().unwrap()]);
     assert!(!again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
     let writers = home.join("muster.key");

@@ -17,7 +17,9 @@ use muster::repo::sign::Kind;
 use muster::repo::trust::Pin;
 use muster::stores::local::Local;
 
-use crate::support::{assert_same, copy_folder, folder, listing, muster, muster_ok, noise, script_ok, sha256, writes};
+use crate::support::{
+    assert_same, copy_folder, folder, listing, muster, muster_ok, noise, script_ok, sha256, writes,
+};
 
 /// Where the committed repository's files stood when they were backed up.
 const ROOT: &str = "/tmp/muster-repository-v1";
@@ -49,7 +51,11 @@ pub fn copy() -> (tempfile::TempDir, PathBuf) {
 fn set_times(folder: &Path, time: SystemTime) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { set_times(&path, time) } else { fs::File::open(&path).unwrap().set_modified(time).unwrap() }
+        if path.is_dir() {
+            set_times(&path, time)
+        } else {
+            fs::File::open(&path).unwrap().set_modified(time).unwrap()
+        }
     }
 }
 
@@ -83,11 +89,13 @@ fn a_repository_of_version_1_opens_and_restores() {
         for options in [&[][..], &["--no-index"]] {
             let out = home.join(format!("script-{point}-{}", options.len()));
             let (repo, kit) = (home.join("repo"), home.join("kit.txt"));
-            let fixed = [repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap(), "--point", point];
+            let fixed =
+                [repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap(), "--point", point];
             script_ok(&[&fixed, options].concat());
             assert_same(&restored(&out), wanted, &format!("{point} {options:?}"));
         }
     }
+    muster_ok(&home, &[&["check", "--read-data"], KIT].concat());
     // The writer alone sees names, and no content.
     let ls = muster_ok(&home, &["ls", "latest:app", "--recursive"]);
     assert!(ls.contains("names/"), "{ls}");
@@ -122,14 +130,31 @@ fn in_a_copy_whose_times_are_late_nothing_is_void() {
 #[test]
 fn late_points_beside_an_old_configuration_are_void() {
     let (_guard, home) = copy();
+    set_times(&home.join("repo"), UNIX_EPOCH + Duration::from_secs(1_600_000_000));
     set_times(&home.join("repo/points"), late());
-    set_times(&home.join("repo/config"), UNIX_EPOCH + Duration::from_secs(1_600_000_000));
-    let said = muster_ok(&home, &["points"]);
+    let said = String::from_utf8(muster(&home, &["points"]).stdout).unwrap();
     assert!(said.contains("void") && !said.contains("plain copy"), "{said}");
     assert!(!muster(&home, &[&["restore", "latest", "--to", "out"], KIT].concat()).status.success());
     let (repo, kit, out) = (home.join("repo"), home.join("kit.txt"), home.join("script"));
-    let refused = crate::support::script(&[repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap()]);
+    let refused =
+        crate::support::script(&[repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no such point"));
+}
+
+#[test]
+fn points_that_were_copied_with_their_sessions_are_not_void() {
+    let (_guard, home) = copy();
+    set_times(&home.join("repo"), UNIX_EPOCH + Duration::from_secs(1_600_000_000));
+    set_times(&home.join("repo/points"), late());
+    set_times(&home.join("repo/sessions"), late());
+    let said = muster_ok(&home, &["points"]);
+    assert!(
+        said.contains("warning: this store is a plain copy of another") && !said.contains("void"),
+        "{said}"
+    );
+    let (repo, kit, out) = (home.join("repo"), home.join("kit.txt"), home.join("script"));
+    script_ok(&[repo.to_str().unwrap(), kit.to_str().unwrap(), out.to_str().unwrap()]);
+    assert_same(&restored(&out), &expected().last().unwrap().1, "the script");
 }
 
 #[test]
@@ -161,7 +186,8 @@ fn another_root_is_not_trusted() {
 #[test]
 fn it_is_small() {
     fn size(folder: &Path) -> u64 {
-        let size_of = |path: PathBuf| if path.is_dir() { size(&path) } else { fs::metadata(path).unwrap().len() };
+        let size_of =
+            |path: PathBuf| if path.is_dir() { size(&path) } else { fs::metadata(path).unwrap().len() };
         fs::read_dir(folder).unwrap().map(|entry| size_of(entry.unwrap().path())).sum()
     }
     assert!(size(&committed()) < 300 << 10);
@@ -208,7 +234,8 @@ fn make() {
     let init = ["init", "--store", &store, "--kit", "kit.txt", "--writer-label", "test-writer", "--yes"];
     muster_ok(home, &init);
     let config = fs::read_to_string(home.join("muster.toml")).unwrap();
-    let pin = config.lines().find_map(|l| l.strip_prefix("root = \"")).unwrap().trim_end_matches('"').to_owned();
+    let pin =
+        config.lines().find_map(|l| l.strip_prefix("root = \"")).unwrap().trim_end_matches('"').to_owned();
     let jobs = format!(
         "[[job]]\nname = \"app\"\n[[job.source]]\nname = \"docs\"\nkind = \"files\"\npaths = [{ROOT:?}]\n\
          [[job.source]]\nname = \"dump\"\nkind = \"command\"\nbackup = [\"seq\", \"5000\"]\nrestore = [\"cat\"]\n"
@@ -226,7 +253,11 @@ fn make() {
     let _ = fs::remove_dir_all(&target);
     fs::create_dir(&target).unwrap();
     let mut lines = String::new();
-    for point in fs::read_dir(home.join("repo/points")).unwrap().map(|e| e.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>() {
+    for point in fs::read_dir(home.join("repo/points"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect::<std::collections::BTreeSet<_>>()
+    {
         let point = point.to_str().unwrap();
         if home.join("repo/tombstones").join(point).exists() {
             continue;
@@ -241,7 +272,9 @@ fn make() {
         }
     }
     let warned = |name: &str| {
-        let text = fs::read_to_string(home.join(name)).unwrap().replace(&home.display().to_string(), "/srv/muster-test");
+        let text = fs::read_to_string(home.join(name))
+            .unwrap()
+            .replace(&home.display().to_string(), "/srv/muster-test");
         format!("# THROW-AWAY KEYS of a test repository. Never use them.\n{text}")
     };
     fs::write(target.join("kit.txt"), warned("kit.txt")).unwrap();

@@ -2,8 +2,8 @@
 //! absent fields left out.
 
 use minicbor::{Decode, Encode};
-use muster::model::id::to_hex;
 use muster::model::entry::Xattr;
+use muster::model::id::to_hex;
 use muster::model::*;
 use muster::repo::cbor;
 use muster::repo::chunker::Sizes;
@@ -68,7 +68,7 @@ fields!(Recipient { id, kind, recipient });
 fields!(Writer { id, signing_key, recipient, rights, shares_with });
 fields!(DrillHost { id, signing_key, recipient });
 fields!(TrustedUpTo { job, seq, hash });
-fields!(Revocation { party, signing_key, trusted, at });
+fields!(Revocation { party, signing_key, trusted, at, kept });
 fields!(Config { version, repository, number, parent, made, root, chunker, times, epochs, recipients, writers, drills, revocations } hex { sealed });
 fields!(Label { party, text });
 fields!(ConfigSecret { labels } hex { master });
@@ -89,9 +89,42 @@ fields!(Branch { child, records, bytes, first });
 fields!(Piece { len } hex { hash });
 fields!(Predecessor { id, hash });
 fields!(Count { name, value });
-fields!(PointSource { name, kind, status, started, ended, catalogue, items, bytes, unreadable, changed, facts, counts, error, notes, reused });
+fields!(PointSource {
+    name,
+    kind,
+    status,
+    started,
+    ended,
+    catalogue,
+    items,
+    bytes,
+    unreadable,
+    changed,
+    facts,
+    counts,
+    error,
+    notes,
+    reused
+});
 fields!(Totals { bytes_new, bytes_stored, chunks_new, packs });
-fields!(Point { id, writer, job, seq, predecessor, config, session, commit_before, started, ended, host, tags, sources, totals, muster, notes });
+fields!(Point {
+    id,
+    writer,
+    job,
+    seq,
+    predecessor,
+    config,
+    session,
+    commit_before,
+    started,
+    ended,
+    host,
+    tags,
+    sources,
+    totals,
+    muster,
+    notes
+});
 fields!(Session { id, writer, job, renewal, state, config, at });
 fields!(Tombstone { point, hash, writer, job, seq, by, rule, at });
 fields!(Condemned { packs, by, oldest_session, at, reason });

@@ -56,7 +56,8 @@ fn read(structure: &str, bytes: &[u8]) -> Result<()> {
         "config object" => {
             let hash = Hash(*blake3::hash(bytes).as_bytes());
             let object = ConfigObject { name: layout::config(0, &hash), bytes: bytes.to_vec() };
-            verify_chain(vec![object], &Pin { root: Some(vectors::root_key().public()), lowest: 0 }).map(|_| ())
+            verify_chain(vec![object], &Pin { root: Some(vectors::root_key().public()), lowest: 0 })
+                .map(|_| ())
         }
         "blob record" => cbor_as::<BlobRecord>(bytes),
         "extent" => cbor_as::<Extent>(bytes),
@@ -112,7 +113,8 @@ impl Family {
     }
     /// The good sibling with the only place where `from` stands replaced.
     fn with(self, why: &'static str, from: &[u8], to: &[u8]) -> Self {
-        let places: Vec<usize> = (0..=self.good.len() - from.len()).filter(|at| self.good[*at..].starts_with(from)).collect();
+        let places: Vec<usize> =
+            (0..=self.good.len() - from.len()).filter(|at| self.good[*at..].starts_with(from)).collect();
         assert_eq!(places.len(), 1, "{}: {why}: {places:?}", self.structure);
         let at = places[0];
         let bytes = [&self.good[..at], to, &self.good[at + from.len()..]].concat();
@@ -170,10 +172,22 @@ fn plain_cbor() -> Vec<Family> {
         .bad("an unknown state", map(&[0xa4], &[&f0, &f1, &f2, &[3, 3]]))
         .bad("an id of seven bytes", map(&[0xa4], &[&[&[0, 0x47][..], &[0xe0; 7]].concat(), &f1, &f2, &f3]))
         .bad("an id that is text", map(&[0xa4], &[&[&[0, 0x68][..], b"abcdefgh"].concat(), &f1, &f2, &f3]))
-        .bad("bytes of indefinite length", map(&[0xa4], &[&[&[0, 0x5f][..], &id, &[0xff]].concat(), &f1, &f2, &f3]))
-        .bad("text of indefinite length", map(&[0xa4], &[&f0, &f1, &[2, 0x7f, 0x63, b'a', b'g', b'e', 0xff], &f3]))
+        .bad(
+            "bytes of indefinite length",
+            map(&[0xa4], &[&[&[0, 0x5f][..], &id, &[0xff]].concat(), &f1, &f2, &f3]),
+        )
+        .bad(
+            "text of indefinite length",
+            map(&[0xa4], &[&f0, &f1, &[2, 0x7f, 0x63, b'a', b'g', b'e', 0xff], &f3]),
+        )
         .bad("text that is not UTF-8", map(&[0xa4], &[&f0, &f1, &[2, 0x63, b'a', 0xff, b'e'], &f3]))
-        .bad("text longer than the bytes there are", map(&[0xa4], &[&f0, &f1, &[2, 0x7b, 0x7f, 255, 255, 255, 255, 255, 255, 255, b'a', b'g', b'e'], &f3]));
+        .bad(
+            "text longer than the bytes there are",
+            map(
+                &[0xa4],
+                &[&f0, &f1, &[2, 0x7b, 0x7f, 255, 255, 255, 255, 255, 255, 255, b'a', b'g', b'e'], &f3],
+            ),
+        );
     let recipient = Family::of("recipient", map(&[0xa2], &[&f0, &[1, 0x61, b'x']]))
         .bad("an absent field written as null", map(&[0xa3], &[&f0, &[1, 0x61, b'x'], &[2, 0xf6]]));
     vec![time, epoch, recipient]
@@ -197,10 +211,16 @@ fn config_objects() -> Vec<Family> {
             .bad("another number than its name says", odd(&|c| c.number = 1))
             .bad("a parent, and number 0", odd(&|c| c.parent = Some(Hash([1; 32]))))
             .bad("chunk sizes that cannot be used", odd(&|c| c.chunker.bulk.avg = 1_000_000))
-            .bad("two current epochs of a kind", odd(&|c| c.epochs.push(Epoch { id: EpochId([9; 8]), ..c.epochs[1].clone() })))
+            .bad(
+                "two current epochs of a kind",
+                odd(&|c| c.epochs.push(Epoch { id: EpochId([9; 8]), ..c.epochs[1].clone() })),
+            )
             .bad("signed by another key than the root's", sign(&good, &stranger))
             .bad("signed by a writer in the root's place", sign(&good, &vectors::writer_key()))
-            .bad("another root, rightly signed by it", sign(&Config { root: stranger.public(), ..good.clone() }, &stranger)),
+            .bad(
+                "another root, rightly signed by it",
+                sign(&Config { root: stranger.public(), ..good.clone() }, &stranger),
+            ),
     ]
 }
 
@@ -219,7 +239,8 @@ fn trees() -> Vec<Family> {
     let holes = Family::of("extent", hole(&[5]))
         .bad("an empty hole", hole(&[0]))
         .bad("a hole of 2^63 bytes", hole(&[0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0]));
-    let inline = |extents: &[Vec<u8>]| [&[0x82, 0, 0x81, 0x80 | extents.len() as u8][..], &extents.concat()].concat();
+    let inline =
+        |extents: &[Vec<u8>]| [&[0x82, 0, 0x81, 0x80 | extents.len() as u8][..], &extents.concat()].concat();
     let half = || hole(&[0x1b, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
     let content = Family::of("content", inline(&vec![piece(&[0], &[5]); 16]))
         .bad("17 extents in place", inline(&vec![piece(&[0], &[5]); 17]))
@@ -280,9 +301,18 @@ fn signed() -> Vec<Family> {
     };
     let other = Point { seq: 3, ..point.clone() };
     let points = Family::of("signed point", cbor::encode(&good))
-        .bad("the signature of another repository", cbor::encode(&envelope(RepositoryId([1; 16]), Kind::Point, Some(name.clone()))))
-        .bad("the signature of a session", cbor::encode(&envelope(vectors::REPOSITORY, Kind::Session, Some(name))))
-        .bad("the signature of another name", cbor::encode(&envelope(vectors::REPOSITORY, Kind::Point, Some(layout::point(&ulid(1))))))
+        .bad(
+            "the signature of another repository",
+            cbor::encode(&envelope(RepositoryId([1; 16]), Kind::Point, Some(name.clone()))),
+        )
+        .bad(
+            "the signature of a session",
+            cbor::encode(&envelope(vectors::REPOSITORY, Kind::Session, Some(name))),
+        )
+        .bad(
+            "the signature of another name",
+            cbor::encode(&envelope(vectors::REPOSITORY, Kind::Point, Some(layout::point(&ulid(1))))),
+        )
         .bad("the signature of no name", cbor::encode(&envelope(vectors::REPOSITORY, Kind::Point, None)))
         .bad("another payload", odd(&|e| e.payload = cbor::encode(&other)))
         .bad("a stranger in the signer's place", odd(&|e| e.signer = PartyId([9; 8])))
@@ -291,8 +321,14 @@ fn signed() -> Vec<Family> {
         .bad("a signature whose second half is not reduced", odd(&|e| add_group_order(&mut e.signature)));
     let short = [&[0x83, 0x41, 1, 0x48][..], &[2; 8], &[0x58, 0x40], &[3; 64]].concat();
     let envelopes = Family::of("envelope", short)
-        .bad("a signature of 63 bytes", [&[0x83, 0x41, 1, 0x48][..], &[2; 8], &[0x58, 0x3f], &[3; 63]].concat())
-        .bad("a payload that is text", [&[0x83, 0x61, 1, 0x48][..], &[2; 8], &[0x58, 0x40], &[3; 64]].concat())
+        .bad(
+            "a signature of 63 bytes",
+            [&[0x83, 0x41, 1, 0x48][..], &[2; 8], &[0x58, 0x3f], &[3; 63]].concat(),
+        )
+        .bad(
+            "a payload that is text",
+            [&[0x83, 0x61, 1, 0x48][..], &[2; 8], &[0x58, 0x40], &[3; 64]].concat(),
+        )
         .bad("no signer", [&[0x82, 0x41, 1, 0x58, 0x40][..], &[3; 64]].concat());
     vec![points, envelopes]
 }
@@ -313,8 +349,10 @@ fn objects() -> Vec<Family> {
         .bad("the end of an index object", locator(INDEX_MAGIC))
         .bad("a middle that is not zero", [&1000u32.to_le_bytes()[..], &[1, 0, 0, 0], PACK_MAGIC].concat())
         .cut("fifteen bytes", 1);
-    let index_locator = Family::of("index locator", locator(INDEX_MAGIC)).bad("the end of a pack", locator(PACK_MAGIC));
-    let block = |file: &str, key: &str| vectors::old(file).values().next().expect("the vector is there").bytes(key);
+    let index_locator =
+        Family::of("index locator", locator(INDEX_MAGIC)).bad("the end of a pack", locator(PACK_MAGIC));
+    let block =
+        |file: &str, key: &str| vectors::old(file).values().next().expect("the vector is there").bytes(key);
     let (pack, index) = (block("pack", "pack"), block("index", "index"));
     let longer = |object: &[u8]| {
         let mut bytes = object.to_vec();
@@ -339,7 +377,13 @@ fn objects() -> Vec<Family> {
         .cut("cut off", 16);
     let record = |len: u32| {
         let chunks = vec![BlobChunk { id: ChunkId([1; 32]), len }];
-        cbor::encode(&BlobRecord { epoch: vectors::DATA, sealed_len: 9, sealed_hash: BlobHash([2; 32]), chunks, opened_len: len })
+        cbor::encode(&BlobRecord {
+            epoch: vectors::DATA,
+            sealed_len: 9,
+            sealed_hash: BlobHash([2; 32]),
+            chunks,
+            opened_len: len,
+        })
     };
     let records = Family::of("blob record", record(4 << 20))
         .bad("an empty chunk", record(0))
@@ -350,7 +394,9 @@ fn objects() -> Vec<Family> {
 fn frames() -> Vec<Family> {
     let mut zstd = Zstd::new(3).unwrap();
     let good = zstd.compress(b"hello").unwrap();
-    let skippable = |zeros: usize| [&[0x50, 0x2a, 0x4d, 0x18][..], &(zeros as u32).to_le_bytes(), &vec![0; zeros]].concat();
+    let skippable = |zeros: usize| {
+        [&[0x50, 0x2a, 0x4d, 0x18][..], &(zeros as u32).to_le_bytes(), &vec![0; zeros]].concat()
+    };
     let frame = &good[..good.len() - 8 - padding_zeros(&good)];
     let odd_magic = {
         let mut bytes = good.clone();
@@ -445,7 +491,9 @@ fn texts() -> Vec<Family> {
         .bad("two of them", format!("{identity}\n{identity}\n"))
         .bad("a public key", format!("{}\n", vectors::data_epoch().to_public()));
 
-    let block = |file: &str, key: &str| vectors::old(file).values().next().expect("the vector is there").get(key).to_owned();
+    let block = |file: &str, key: &str| {
+        vectors::old(file).values().next().expect("the vector is there").get(key).to_owned()
+    };
     let request = Family::of("key request", block("key-request", "json"))
         .with_text("another version", "key-request/1", "key-request/2")
         .with_text("another role, which the signature is not over", "\"writer\"", "\"drill\"")
@@ -466,12 +514,18 @@ fn texts() -> Vec<Family> {
         .bad("another id than its name", signed(&Evidence { id: ulid(6).to_string(), ..own.clone() }))
         .bad("another repository", signed(&Evidence { repository: "00".repeat(16), ..own.clone() }))
         .bad("another version", signed(&Evidence { version: 2, ..own.clone() }))
-        .bad("another key than the drill host's", own.sign(&SignKey::new(vectors::DRILL, &Zeroizing::new([9; 32]))).unwrap());
+        .bad(
+            "another key than the drill host's",
+            own.sign(&SignKey::new(vectors::DRILL, &Zeroizing::new([9; 32]))).unwrap(),
+        );
     vec![config, pack, session, object, ulids, identities, request, evidence]
 }
 
 fn families() -> Vec<Family> {
-    [plain_cbor(), config_objects(), trees(), signed(), objects(), frames(), texts()].into_iter().flatten().collect()
+    [plain_cbor(), config_objects(), trees(), signed(), objects(), frames(), texts()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn file() -> std::path::PathBuf {
@@ -482,7 +536,9 @@ fn write() {
     let mut blocks = Vec::new();
     for family in families() {
         for (why, bytes) in &family.bad {
-            let block = Block::new(&format!("{}: {why}", family.structure)).with("structure", family.structure).with("why", why);
+            let block = Block::new(&format!("{}: {why}", family.structure))
+                .with("structure", family.structure)
+                .with("why", why);
             blocks.push(block.hex("bad", bytes).hex("good", &family.good));
         }
     }

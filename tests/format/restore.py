@@ -27,6 +27,11 @@ def nanos(time):
     return time[0] * 10**9 + time[1]
 
 
+def ulid(raw):
+    number = int.from_bytes(raw, "big")
+    return "".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[number >> 5 * i & 31] for i in range(25, -1, -1))
+
+
 def cbor(data):
     """Decodes deterministic CBOR as far as the format uses it (section 1)."""
     value, end = cbor_item(data, 0)
@@ -91,9 +96,10 @@ class Repository:
         """Section 3.1. `zstd -d` passes over the padding."""
         return run(["zstd", "-dcq"], run(["age", "-d", "-i", self.identities[kind]], sealed))
 
-    def payload(self, sealed):
-        """The payload of a sealed envelope (section 3.2), whose signature is not looked at."""
-        return cbor(cbor(self.unseal(sealed))[0])
+    def envelope(self, sealed):
+        """The payload and signer of a sealed envelope (section 3.2), whose signature is not looked at."""
+        payload, signer, _ = cbor(self.unseal(sealed))
+        return cbor(payload), signer
 
     def read_config(self):
         """Section 5.1."""
@@ -125,14 +131,14 @@ class Repository:
         need(size >= 16, f"{name} is cut off")
         length, zero, found = struct.unpack("<II8s", self.get(name, size - 16))
         need(found == magic and zero == 0 and length <= size - 16, f"{name} has no locator at its end")
-        return self.payload(self.get(name, size - 16 - length, length))
+        return self.envelope(self.get(name, size - 16 - length, length))
 
     def read_directories(self):
         """Section 6: what the packs themselves say."""
         for kind, folder in enumerate(("packs/data", "packs/meta")):
             for name in self.names(folder):
                 offset, pack = 0, bytes.fromhex(os.path.basename(name))
-                for envelope in self.tail(name, b"MUSTPACK")[2]:
+                for envelope in self.tail(name, b"MUSTPACK")[0][2]:
                     record, start = cbor(envelope[0]), 0
                     for chunk, length in record[3]:
                         self.take(chunk, (pack, offset, record[1], kind, start, length))
@@ -142,9 +148,11 @@ class Repository:
     def read_index(self):
         """Section 7."""
         roots = {os.path.basename(name): self.tail(name, b"MUSTINDX") for name in self.names("index")}
-        superseded = {digest.hex() for root in roots.values() for digest in root[0]}
-        for name in sorted(roots.keys() - superseded):
-            root, at, rows = roots[name], 0, ([], [])
+        superseded = {(digest.hex(), signer) for root, signer in roots.values() for digest in root[0]}
+        for name, (root, signer) in sorted(roots.items()):
+            if (name, signer) in superseded:
+                continue
+            at, rows = 0, ([], [])
             for table, layout in ((4, "<IIIIHH"), (5, "<32sIII")):
                 for page in root[table]:
                     found = list(struct.iter_unpack(layout, self.unseal(self.get(f"index/{name}", at, page[0]))))
@@ -177,14 +185,20 @@ class Repository:
         """The points that count, oldest first (section 9)."""
         rights, removed = {writer[0]: writer[3] for writer in self.config[10]}, set()
         for name in self.names("tombstones"):
-            stone = self.payload(self.get(name))
+            stone, _ = self.envelope(self.get(name))
             if stone[5] == stone[2] or rights.get(stone[5], 0) & 1:
                 removed.add(stone[0])
-        points = [(self.stored(name), name, self.payload(self.get(name))) for name in self.names("points")]
         first = self.stored(self.names("config")[0])
-        is_copy = any(stored > nanos(p[7]) and first > nanos(p[7]) for stored, _, p in points)
-        return [point for point in sorted(points, key=lambda p: p[:2])
-                if point[2][0] not in removed and (is_copy or point[0] <= nanos(point[2][7]))]
+        sessions = {name[9:35]: self.stored(name) for name in self.names("sessions") if name.endswith("-000000")}
+        points, is_copy = [], False
+        for name in self.names("points"):
+            stored, (point, _) = self.stored(name), self.envelope(self.get(name))
+            before = nanos(point[7])
+            is_copy |= stored > before and first > before  # then times mean nothing
+            is_void = stored > before and sessions.get(ulid(point[6]), 0) <= before
+            points.append((stored, name, point, is_void))
+        return [(name, point) for _, name, point, is_void in sorted(points, key=lambda p: p[:2])
+                if point[0] not in removed and (is_copy or not is_void)]
 
     def records(self, page, level):
         """The records of a tree, in order (section 8)."""
@@ -277,7 +291,7 @@ def main():
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:  # only its owner may look into it
         repository = Repository(asked.repository, asked.kit, scratch, not asked.no_index)
-        points = [(name, point) for _, name, point in repository.points()
+        points = [(name, point) for name, point in repository.points()
                   if name.startswith(f"points/{asked.point}") and asked.job in (None, point[2])]
         need(points, "there is no such point")
         name, point = points[-1]

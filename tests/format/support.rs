@@ -32,7 +32,13 @@ pub fn muster(home: &Path, args: &[&str]) -> Output {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"MUSTER_")) {
         command.env_remove(name);
     }
-    command.current_dir(home).env("TZ", "UTC").args(args).args(["-c", "muster.toml", "--cache-dir", "cache", "--no-progress"]);
+    command.current_dir(home).env("TZ", "UTC").args(args).args([
+        "-c",
+        "muster.toml",
+        "--cache-dir",
+        "cache",
+        "--no-progress",
+    ]);
     command.output().expect("muster runs")
 }
 

@@ -97,7 +97,8 @@ pub fn render(about: &str, blocks: &[Block]) -> String {
 }
 
 pub fn parse(text: &str) -> Vec<Block> {
-    let no_comments: String = text.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+    let no_comments: String =
+        text.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
     no_comments.split("\n\n").filter(|part| !part.trim().is_empty()).map(parse_block).collect()
 }
 
@@ -137,7 +138,8 @@ pub fn settle(file: &str, about: &str, blocks: &[Block]) {
         std::fs::create_dir_all(folder().join("vectors")).unwrap();
         std::fs::write(path(file), &text).unwrap();
     }
-    let stands = std::fs::read_to_string(path(file)).unwrap_or_else(|e| panic!("{}: {e}", path(file).display()));
+    let stands =
+        std::fs::read_to_string(path(file)).unwrap_or_else(|e| panic!("{}: {e}", path(file).display()));
     assert!(
         stands == text,
         "tests/format/vectors/{file}.txt is not what this build makes: the format changed. If that is \
@@ -246,10 +248,24 @@ pub fn config(sealed: Vec<u8>) -> Config {
         chunker: ChunkerParams { bulk: Sizes::BULK, fine: Sizes::FINE },
         times: Times::default(),
         epochs: vec![
-            Epoch { id: DATA, kind: EpochKind::Data, recipient: data_epoch().to_public().to_string(), state: EpochState::Current },
-            Epoch { id: META, kind: EpochKind::Meta, recipient: meta_epoch().to_public().to_string(), state: EpochState::Current },
+            Epoch {
+                id: DATA,
+                kind: EpochKind::Data,
+                recipient: data_epoch().to_public().to_string(),
+                state: EpochState::Current,
+            },
+            Epoch {
+                id: META,
+                kind: EpochKind::Meta,
+                recipient: meta_epoch().to_public().to_string(),
+                state: EpochState::Current,
+            },
         ],
-        recipients: vec![Recipient { id: RECOVERY, kind: "x25519".into(), recipient: Some(identity(0x66).to_public().to_string()) }],
+        recipients: vec![Recipient {
+            id: RECOVERY,
+            kind: "x25519".into(),
+            recipient: Some(identity(0x66).to_public().to_string()),
+        }],
         writers: vec![Writer {
             id: WRITER,
             signing_key: writer_key().public(),
@@ -276,12 +292,17 @@ fn full_config() -> Config {
             Recipient { id: RECOVERY, kind: "passphrase".into(), recipient: None },
             Recipient { id: DRILL, kind: "ssh".into(), recipient: Some("ssh-ed25519 AAAA".into()) },
         ],
-        writers: vec![Writer { rights: RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY, shares_with: vec![PartyId([1; 8])], ..base.writers[0].clone() }],
+        writers: vec![Writer {
+            rights: RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY,
+            shares_with: vec![PartyId([1; 8])],
+            ..base.writers[0].clone()
+        }],
         revocations: vec![Revocation {
             party: WRITER,
             signing_key: PublicKey([0x0b; 32]),
             trusted: vec![TrustedUpTo { job: "app".into(), seq: 3, hash: hash(0x0c) }],
             at: Time::new(-1, 999_999_999),
+            kept: vec![hash(0x0d), hash(0x0e)],
         }],
         ..base
     }
@@ -298,7 +319,10 @@ fn config_vectors() {
 
 #[test]
 fn config_secret_vectors() {
-    let labels = vec![Label { party: WRITER, text: "web-1".into() }, Label { party: RECOVERY, text: "Tresor \u{fc}".into() }];
+    let labels = vec![
+        Label { party: WRITER, text: "web-1".into() },
+        Label { party: RECOVERY, text: "Tresor \u{fc}".into() },
+    ];
     settle_plain(
         "config-secret",
         "The config's sealed part, opened. FORMAT.md section 5.1.",
@@ -311,8 +335,14 @@ fn key_request_vectors() {
     let keys = HostKeys { sign: writer_key(), identity: identity(0x88) };
     let request = KeyRequest::new("writer", "web-1", &keys);
     let body = request.verify().unwrap();
-    let block = plain("a writer's", &body).with("json", serde_json::to_string(&request).unwrap()).hex("seed", &[0x11; 32]);
-    settle("key-request", "What `muster key request` prints: the signed body, and the JSON around it.\nFORMAT.md section 11.", &[block]);
+    let block = plain("a writer's", &body)
+        .with("json", serde_json::to_string(&request).unwrap())
+        .hex("seed", &[0x11; 32]);
+    settle(
+        "key-request",
+        "What `muster key request` prints: the signed body, and the JSON around it.\nFORMAT.md section 11.",
+        &[block],
+    );
     check_plain::<KeyRequestBody>("key-request", &["a writer's"]);
     let stands: KeyRequest = serde_json::from_str(old("key-request")["a writer's"].get("json")).unwrap();
     assert_eq!(stands.verify().unwrap(), body);
@@ -324,38 +354,62 @@ fn epoch_key_vectors() {
     let plain = format!("{}\n", secret(&data_epoch()));
     let opens = |sealed: &[u8]| seal::decrypt(&[&recovery], sealed).is_ok_and(|p| p == plain.as_bytes());
     let before = old("epoch-key").get("data epoch for the recovery recipient").map(|b| b.bytes("sealed"));
-    let sealed = before.filter(|s| opens(s)).unwrap_or_else(|| seal::encrypt(&recovery.to_public(), plain.as_bytes()).unwrap());
+    let sealed = before
+        .filter(|s| opens(s))
+        .unwrap_or_else(|| seal::encrypt(&recovery.to_public(), plain.as_bytes()).unwrap());
     let block = Block::new("data epoch for the recovery recipient")
         .with("object", layout::key(&DATA, &RECOVERY))
         .with("identity", secret(&recovery))
         .hex("plain", plain.as_bytes())
         .hex("sealed", &sealed);
-    settle("epoch-key", "An object of keys/: `age -d` with the identity gives the epoch's identity.\nFORMAT.md section 3.3.", &[block]);
+    settle(
+        "epoch-key",
+        "An object of keys/: `age -d` with the identity gives the epoch's identity.\nFORMAT.md section 3.3.",
+        &[block],
+    );
     let stands = old("epoch-key").remove("data epoch for the recovery recipient").unwrap();
     let opened = seal::decrypt(&[&recovery], &stands.bytes("sealed")).unwrap();
-    assert_eq!(parse_epoch_identity(&opened).unwrap().to_public().to_string(), data_epoch().to_public().to_string());
+    assert_eq!(
+        parse_epoch_identity(&opened).unwrap().to_public().to_string(),
+        data_epoch().to_public().to_string()
+    );
 }
 
 /// The bytes that an envelope's signature is over, made from the specification's words.
 fn message(kind: u8, name: &str, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(name.len()).unwrap().to_le_bytes();
-    [b"muster-signature-v1\0", &REPOSITORY.0[..], &[kind], &len, name.as_bytes(), blake3::hash(payload).as_bytes()].concat()
+    [
+        b"muster-signature-v1\0",
+        &REPOSITORY.0[..],
+        &[kind],
+        &len,
+        name.as_bytes(),
+        blake3::hash(payload).as_bytes(),
+    ]
+    .concat()
 }
 
 #[test]
 fn envelope_vectors() {
     let point = layout::point(&ulid(1));
     let kinds = [
-        (Kind::Config, 1, None), (Kind::Blob, 2, None), (Kind::Directory, 3, None), (Kind::Index, 4, None),
-        (Kind::Session, 5, Some(layout::session(&ulid(1), 0))), (Kind::Point, 6, Some(point)),
-        (Kind::Tombstone, 7, Some(layout::tombstone(&ulid(1)))), (Kind::Condemned, 8, None), (Kind::Receipt, 9, None),
+        (Kind::Config, 1, None),
+        (Kind::Blob, 2, None),
+        (Kind::Directory, 3, None),
+        (Kind::Index, 4, None),
+        (Kind::Session, 5, Some(layout::session(&ulid(1), 0))),
+        (Kind::Point, 6, Some(point)),
+        (Kind::Tombstone, 7, Some(layout::tombstone(&ulid(1)))),
+        (Kind::Condemned, 8, None),
+        (Kind::Receipt, 9, None),
         (Kind::Lease, 10, Some(ObjectName::new(format!("leases/prune/{}", ulid(1))).unwrap())),
         (Kind::Audit, 11, Some(ObjectName::new(format!("audit/{WRITER}/000000000001")).unwrap())),
         (Kind::KeyRequest, 12, None),
     ];
     let mut blocks = Vec::new();
     for (kind, number, name) in &kinds {
-        let (key, seed) = if *kind == Kind::Config { (root_key(), [0x22; 32]) } else { (writer_key(), [0x11; 32]) };
+        let (key, seed) =
+            if *kind == Kind::Config { (root_key(), [0x22; 32]) } else { (writer_key(), [0x11; 32]) };
         let envelope = Envelope::sign(&key, &REPOSITORY, *kind, name.as_ref(), b"payload".to_vec());
         let name = name.as_ref().map_or("", ObjectName::as_str);
         let block = plain(kind.word(), &envelope)
@@ -368,7 +422,11 @@ fn envelope_vectors() {
             .hex("signature", &envelope.signature);
         blocks.push(block);
     }
-    settle("envelope", "Signed envelopes, one of each kind: the signature is Ed25519 of the seed over the message.\nFORMAT.md section 3.2.", &blocks);
+    settle(
+        "envelope",
+        "Signed envelopes, one of each kind: the signature is Ed25519 of the seed over the message.\nFORMAT.md section 3.2.",
+        &blocks,
+    );
     let names: Vec<&str> = blocks.iter().map(Block::name).collect();
     check_plain::<Envelope>("envelope", &names);
     let stands = old("envelope");
@@ -376,7 +434,11 @@ fn envelope_vectors() {
         let block = &stands[kind.word()];
         let key = VerifyingKey::try_from(&block.bytes("public key")[..]).unwrap();
         assert_eq!(SigningKey::try_from(&block.bytes("seed")[..]).unwrap().verifying_key(), key);
-        key.verify_strict(&block.bytes("message"), &Signature::from_slice(&block.bytes("signature")).unwrap()).unwrap();
+        key.verify_strict(
+            &block.bytes("message"),
+            &Signature::from_slice(&block.bytes("signature")).unwrap(),
+        )
+        .unwrap();
         let envelope: Envelope = cbor::decode(&block.bytes("cbor"), "vector").unwrap();
         envelope.verify(&PublicKey(key.to_bytes()), &REPOSITORY, *kind, name.as_ref()).unwrap();
     }
@@ -414,7 +476,10 @@ fn build_pack() -> Vec<u8> {
     let derived = Derived::new(&master());
     let mut builder = PackBuilder::new(PackKind::Data);
     for texts in [&TEXTS[..2], &TEXTS[2..]] {
-        let chunks = texts.iter().map(|t| BlobChunk { id: derived.chunk_id(PackKind::Data, t), len: t.len() as u32 }).collect();
+        let chunks = texts
+            .iter()
+            .map(|t| BlobChunk { id: derived.chunk_id(PackKind::Data, t), len: t.len() as u32 })
+            .collect();
         let sealed = seal::seal(&mut zstd(), &data_epoch().to_public(), &texts.concat()).unwrap();
         builder.push(SealedBlob::new(sealed, DATA, chunks, &writer_key(), &REPOSITORY).unwrap());
     }
@@ -446,7 +511,8 @@ pub fn read_pack(pack: &[u8]) -> Result<Value> {
             if derived.chunk_id(PackKind::Data, bytes) != chunk.id {
                 return Err(bad("chunk id"));
             }
-            chunks.push(json!({"id": chunk.id.json(), "start": start, "text": String::from_utf8_lossy(bytes)}));
+            chunks
+                .push(json!({"id": chunk.id.json(), "start": start, "text": String::from_utf8_lossy(bytes)}));
             start += chunk.len as usize;
         }
         blobs.push(json!({"offset": offset, "sealed_len": record.sealed_len, "chunks": chunks}));
@@ -470,10 +536,21 @@ fn pack_vectors() {
         .hex("sealer's public key", &writer_key().public().0)
         .hex("pack", &pack)
         .means(read_pack(&pack).unwrap());
-    settle("pack", "A whole pack: blobs, sealed directory, locator. Every part of it opens with `age -d | zstd -d`.\nFORMAT.md section 6.", &[block]);
+    settle(
+        "pack",
+        "A whole pack: blobs, sealed directory, locator. Every part of it opens with `age -d | zstd -d`.\nFORMAT.md section 6.",
+        &[block],
+    );
     let stands = old("pack").remove(name).unwrap();
     assert_eq!(Some(read_pack(&stands.bytes("pack")).unwrap()), stands.means);
-    assert!(TEXTS.iter().all(|t| stands.means.as_ref().unwrap().to_string().contains(std::str::from_utf8(t).unwrap())));
+    assert!(
+        TEXTS.iter().all(|t| stands
+            .means
+            .as_ref()
+            .unwrap()
+            .to_string()
+            .contains(std::str::from_utf8(t).unwrap()))
+    );
 }
 
 fn index_root() -> IndexRoot {
@@ -497,7 +574,14 @@ fn index_root_vectors() {
 
 fn index_rows() -> Vec<Row> {
     let at = |pack: u8, kind, epoch, offset, start, len| Location {
-        pack: PackId([pack; 32]), kind, epoch, offset, sealed_len: 400, opened_len: 100, start, len,
+        pack: PackId([pack; 32]),
+        kind,
+        epoch,
+        offset,
+        sealed_len: 400,
+        opened_len: 100,
+        start,
+        len,
     };
     vec![
         Row { id: chunk_id(1), at: at(9, PackKind::Data, DATA, 400, 0, 60) },
@@ -527,7 +611,17 @@ fn index_vectors() {
     let name = "three chunks in two packs";
     let build = || {
         let rows = index_rows().into_iter().map(Ok);
-        build_object(rows, vec![hash(1)], WRITER, &|_| 900, &mut zstd(), &meta_epoch().to_public(), &writer_key(), &REPOSITORY).unwrap()
+        build_object(
+            rows,
+            vec![hash(1)],
+            WRITER,
+            &|_| 900,
+            &mut zstd(),
+            &meta_epoch().to_public(),
+            &writer_key(),
+            &REPOSITORY,
+        )
+        .unwrap()
     };
     let rows = |value: &Value| value["rows"].clone();
     let expected = rows(&read_index(&build()).unwrap());
@@ -535,7 +629,15 @@ fn index_vectors() {
     let object = before.filter(|o| read_index(o).is_ok_and(|v| rows(&v) == expected)).unwrap_or_else(build);
     // The rows as bytes, from the specification's words.
     let blob_row = |pack: u32, offset: u32, epoch: u16| {
-        [&pack.to_le_bytes()[..], &offset.to_le_bytes(), &400u32.to_le_bytes(), &100u32.to_le_bytes(), &epoch.to_le_bytes(), &0u16.to_le_bytes()].concat()
+        [
+            &pack.to_le_bytes()[..],
+            &offset.to_le_bytes(),
+            &400u32.to_le_bytes(),
+            &100u32.to_le_bytes(),
+            &epoch.to_le_bytes(),
+            &0u16.to_le_bytes(),
+        ]
+        .concat()
     };
     let chunk_row = |id: u8, blob: u32, start: u32, len: u32| {
         [&[id; 32][..], &blob.to_le_bytes(), &start.to_le_bytes(), &len.to_le_bytes()].concat()
@@ -551,23 +653,44 @@ fn index_vectors() {
         .hex("chunk rows", &chunk_rows)
         .hex("index", &object)
         .means(read_index(&object).unwrap());
-    settle("index", "A whole index object: a page of blob rows, a page of chunk rows, the root, the locator.\nFORMAT.md section 7.", &[block]);
+    settle(
+        "index",
+        "A whole index object: a page of blob rows, a page of chunk rows, the root, the locator.\nFORMAT.md section 7.",
+        &[block],
+    );
     let stands = old("index").remove(name).unwrap();
     let object = stands.bytes("index");
     assert_eq!(Some(read_index(&object).unwrap()), stands.means);
     let root = &stands.means.as_ref().unwrap()["root"];
-    let lens = ["blob_pages", "chunk_pages"].map(|pages| root[pages][0]["sealed_len"].as_u64().unwrap() as usize);
-    for (page, rows) in [(&object[..lens[0]], "blob rows"), (&object[lens[0]..lens[0] + lens[1]], "chunk rows")] {
-        assert_eq!(seal::open(&mut zstd(), &meta_epoch(), page, 1 << 20).unwrap(), stands.bytes(rows), "{rows}");
+    let lens =
+        ["blob_pages", "chunk_pages"].map(|pages| root[pages][0]["sealed_len"].as_u64().unwrap() as usize);
+    for (page, rows) in
+        [(&object[..lens[0]], "blob rows"), (&object[lens[0]..lens[0] + lens[1]], "chunk rows")]
+    {
+        assert_eq!(
+            seal::open(&mut zstd(), &meta_epoch(), page, 1 << 20).unwrap(),
+            stands.bytes(rows),
+            "{rows}"
+        );
     }
 }
 
 fn attrs() -> Attrs {
     Attrs {
-        mode: 0o4755, uid: 1000, gid: 100, user: Some("ann".into()), group: Some("staff".into()),
+        mode: 0o4755,
+        uid: 1000,
+        gid: 100,
+        user: Some("ann".into()),
+        group: Some("staff".into()),
         mtime: Time::new(-2, 500_000_000),
-        xattrs: Some(vec![Xattr { name: b"user.a".to_vec(), value: vec![0, 255] }, Xattr { name: b"user.b".to_vec(), value: vec![] }]),
-        ctime: time(1), dev: 66_304, inode: 1 << 40, nlink: 2,
+        xattrs: Some(vec![
+            Xattr { name: b"user.a".to_vec(), value: vec![0, 255] },
+            Xattr { name: b"user.b".to_vec(), value: vec![] },
+        ]),
+        ctime: time(1),
+        dev: 66_304,
+        inode: 1 << 40,
+        nlink: 2,
     }
 }
 use muster::model::entry::Xattr;
@@ -582,22 +705,51 @@ fn piece(n: u8, len: u32) -> Extent {
 #[test]
 fn entry_vectors() {
     let path = entry_path("srv/docs/a");
-    let entry = |kind| Entry { attrs: Some(Attrs { xattrs: None, user: None, group: None, ..attrs() }), ..Entry::new(path.clone(), kind) };
+    let entry = |kind| Entry {
+        attrs: Some(Attrs { xattrs: None, user: None, group: None, ..attrs() }),
+        ..Entry::new(path.clone(), kind)
+    };
     let odd = EntryPath::from_components([b"srv".as_slice(), b"odd \xff\n name"]).unwrap();
     settle_plain(
         "entry",
         "Records of a catalogue. In paths and targets, bytes that are not printable ASCII are escaped here.\nFORMAT.md section 8.",
         &[
-            ("file, everything in it", Entry {
-                size: 1 << 42, attrs: Some(attrs()), content: Some(Content::Tree(tree_ref())), signature: Some(tree_ref()),
-                ..Entry::new(path.clone(), EntryKind::File)
-            }),
-            ("stream without attributes", Entry {
-                size: 5, content: Some(Content::Inline(vec![piece(1, 5)])), ..Entry::new(entry_path("dump"), EntryKind::File)
-            }),
+            (
+                "file, everything in it",
+                Entry {
+                    size: 1 << 42,
+                    attrs: Some(attrs()),
+                    content: Some(Content::Tree(tree_ref())),
+                    signature: Some(tree_ref()),
+                    ..Entry::new(path.clone(), EntryKind::File)
+                },
+            ),
+            (
+                "stream without attributes",
+                Entry {
+                    size: 5,
+                    content: Some(Content::Inline(vec![piece(1, 5)])),
+                    ..Entry::new(entry_path("dump"), EntryKind::File)
+                },
+            ),
             ("empty file", Entry { content: Some(Content::Inline(vec![])), ..entry(EntryKind::File) }),
-            ("file that changed while it was read", Entry { state: EntryState::Changed, size: 5, content: Some(Content::Inline(vec![piece(1, 5)])), ..entry(EntryKind::File) }),
-            ("file that could not be read", Entry { state: EntryState::Unreadable("permission denied".into()), size: 9, ..entry(EntryKind::File) }),
+            (
+                "file that changed while it was read",
+                Entry {
+                    state: EntryState::Changed,
+                    size: 5,
+                    content: Some(Content::Inline(vec![piece(1, 5)])),
+                    ..entry(EntryKind::File)
+                },
+            ),
+            (
+                "file that could not be read",
+                Entry {
+                    state: EntryState::Unreadable("permission denied".into()),
+                    size: 9,
+                    ..entry(EntryKind::File)
+                },
+            ),
             ("odd name", Entry::new(odd, EntryKind::Directory)),
             ("directory", entry(EntryKind::Directory)),
             ("symbolic link", entry(EntryKind::Symlink(b"../b \xe9".to_vec()))),
@@ -638,8 +790,16 @@ fn content_vectors() {
 
 #[test]
 fn tree_page_vectors() {
-    let entries = vec![Entry::new(entry_path("a"), EntryKind::Directory), Entry::new(entry_path("a/b"), EntryKind::Fifo)];
-    let branch = |first: Option<&str>| Branch { child: chunk_id(3), records: 300, bytes: 1 << 33, first: first.map(entry_path) };
+    let entries = vec![
+        Entry::new(entry_path("a"), EntryKind::Directory),
+        Entry::new(entry_path("a/b"), EntryKind::Fifo),
+    ];
+    let branch = |first: Option<&str>| Branch {
+        child: chunk_id(3),
+        records: 300,
+        bytes: 1 << 33,
+        first: first.map(entry_path),
+    };
     let leaf = Page { level: 0, records: entries };
     let extents = Page { level: 0, records: vec![piece(1, 5), Extent::Hole { len: 6 }] };
     let catalogue = Page { level: 1, records: vec![branch(Some("a")), branch(Some("b/c"))] };
@@ -664,77 +824,166 @@ fn signature_piece_vectors() {
     let key = blake3::derive_key("muster v1 signatures", &master()[..]);
     let mut hash = [0; 12];
     hash.copy_from_slice(&blake3::keyed_hash(&key, &data).as_bytes()[..12]);
-    let block = plain("1,024 bytes", &Piece { hash, len: 1024 }).hex("master secret", &master()[..]).hex("data", &data);
+    let block = plain("1,024 bytes", &Piece { hash, len: 1024 })
+        .hex("master secret", &master()[..])
+        .hex("data", &data);
     settle("signature-piece", "Records of a signature, for deltas. FORMAT.md section 8.", &[block]);
     check_plain::<Piece>("signature-piece", &["1,024 bytes"]);
 }
 
 fn source() -> PointSource {
     PointSource {
-        name: "docs".into(), kind: "files".into(), status: SourceStatus::Incomplete, started: time(1), ended: time(2),
-        catalogue: Some(tree_ref()), items: 4, bytes: 5, unreadable: 1, changed: 2,
+        name: "docs".into(),
+        kind: "files".into(),
+        status: SourceStatus::Incomplete,
+        started: time(1),
+        ended: time(2),
+        catalogue: Some(tree_ref()),
+        items: 4,
+        bytes: 5,
+        unreadable: 1,
+        changed: 2,
         facts: Some(Content::Inline(vec![piece(1, 30)])),
         counts: vec![Count { name: "files".into(), value: 3 }],
-        error: None, notes: vec!["one".into()], reused: 3,
+        error: None,
+        notes: vec!["one".into()],
+        reused: 3,
     }
 }
 
 pub fn point() -> Point {
     Point {
-        id: ulid(2), writer: WRITER, job: "app".into(), seq: 2,
+        id: ulid(2),
+        writer: WRITER,
+        job: "app".into(),
+        seq: 2,
         predecessor: Some(Predecessor { id: ulid(1), hash: hash(1) }),
-        config: 0, session: ulid(3), commit_before: time(2700), started: time(0), ended: time(3), host: "web-1".into(),
+        config: 0,
+        session: ulid(3),
+        commit_before: time(2700),
+        started: time(0),
+        ended: time(3),
+        host: "web-1".into(),
         tags: vec!["nightly".into()],
-        sources: vec![source(), PointSource {
-            name: "db".into(), kind: "command".into(), status: SourceStatus::Failed, catalogue: None, facts: None,
-            counts: vec![], error: Some("pg_dump ended with status 1".into()), notes: vec![], ..source()
-        }],
+        sources: vec![
+            source(),
+            PointSource {
+                name: "db".into(),
+                kind: "command".into(),
+                status: SourceStatus::Failed,
+                catalogue: None,
+                facts: None,
+                counts: vec![],
+                error: Some("pg_dump ended with status 1".into()),
+                notes: vec![],
+                ..source()
+            },
+        ],
         totals: Totals { bytes_new: 1, bytes_stored: 2, chunks_new: 3, packs: 4 },
-        muster: "0.1.0".into(), notes: vec![],
+        muster: "0.1.0".into(),
+        notes: vec![],
     }
 }
 
 #[test]
 fn point_vectors() {
     let first = Point { id: ulid(1), seq: 1, predecessor: None, sources: vec![], tags: vec![], ..point() };
-    settle_plain("point", "Payload of kind 6. FORMAT.md section 9.1.", &[("the first of a job", first), ("everything in it", point())]);
+    settle_plain(
+        "point",
+        "Payload of kind 6. FORMAT.md section 9.1.",
+        &[("the first of a job", first), ("everything in it", point())],
+    );
 }
 
 pub fn session() -> Session {
-    Session { id: ulid(3), writer: WRITER, job: "app".into(), renewal: 0, state: SessionState::Running, config: 0, at: time(0) }
+    Session {
+        id: ulid(3),
+        writer: WRITER,
+        job: "app".into(),
+        renewal: 0,
+        state: SessionState::Running,
+        config: 0,
+        at: time(0),
+    }
 }
 
 #[test]
 fn session_vectors() {
     let ended = Session { renewal: 300, state: SessionState::Ended, ..session() };
-    settle_plain("session", "Payload of kind 5. FORMAT.md section 9.2.", &[("begun", session()), ("ended", ended)]);
+    settle_plain(
+        "session",
+        "Payload of kind 5. FORMAT.md section 9.2.",
+        &[("begun", session()), ("ended", ended)],
+    );
 }
 
 pub fn tombstone() -> Tombstone {
-    Tombstone { point: ulid(1), hash: hash(1), writer: WRITER, job: "app".into(), seq: 1, by: WRITER, rule: "keep-last 7".into(), at: time(9) }
+    Tombstone {
+        point: ulid(1),
+        hash: hash(1),
+        writer: WRITER,
+        job: "app".into(),
+        seq: 1,
+        by: WRITER,
+        rule: "keep-last 7".into(),
+        at: time(9),
+    }
 }
 
 #[test]
 fn small_object_vectors() {
     settle_plain("tombstone", "Payload of kind 7. FORMAT.md section 9.3.", &[("by its writer", tombstone())]);
-    let condemned = Condemned { packs: vec![PackId([1; 32]), PackId([2; 32])], by: WRITER, oldest_session: time(0), at: time(1), reason: "no point needs them".into() };
-    settle_plain("condemned", "Payload of kind 8. FORMAT.md section 9.4.", &[("two packs", condemned)]);
-    let received = Received { name: layout::point(&ulid(1)).to_string(), size: 700, stored_at: Time::new(1_767_225_600, 0) };
-    settle_plain("receipt", "Payload of kind 9. FORMAT.md section 9.5.", &[("one object", Receipt { by: WRITER, objects: vec![received] })]);
-    let lease = Lease { name: "prune".into(), id: ulid(4), holder: WRITER, lasts_secs: 600, state: LeaseState::Held, at: time(0) };
-    let released = Lease { state: LeaseState::Released, ..lease.clone() };
-    settle_plain("lease", "Payload of kind 10. FORMAT.md section 9.6.", &[("held", lease), ("released", released)]);
-    let first = Audit { party: WRITER, seq: 1, previous: None, at: time(0), action: "backup".into(), detail: vec![] };
-    let next = Audit {
-        seq: 2, previous: Some(Hash(*blake3::hash(&cbor::encode(&first)).as_bytes())),
-        detail: vec![Detail { name: "point".into(), value: ulid(2).to_string() }], ..first.clone()
+    let condemned = Condemned {
+        packs: vec![PackId([1; 32]), PackId([2; 32])],
+        by: WRITER,
+        oldest_session: time(0),
+        at: time(1),
+        reason: "no point needs them".into(),
     };
-    settle_plain("audit", "Payload of kind 11; the second names the hash of the first. FORMAT.md section 10.", &[("the first", first), ("the second", next)]);
+    settle_plain("condemned", "Payload of kind 8. FORMAT.md section 9.4.", &[("two packs", condemned)]);
+    let received = Received {
+        name: layout::point(&ulid(1)).to_string(),
+        size: 700,
+        stored_at: Time::new(1_767_225_600, 0),
+    };
+    settle_plain(
+        "receipt",
+        "Payload of kind 9. FORMAT.md section 9.5.",
+        &[("one object", Receipt { by: WRITER, objects: vec![received] })],
+    );
+    let lease = Lease {
+        name: "prune".into(),
+        id: ulid(4),
+        holder: WRITER,
+        lasts_secs: 600,
+        state: LeaseState::Held,
+        at: time(0),
+    };
+    let released = Lease { state: LeaseState::Released, ..lease.clone() };
+    settle_plain(
+        "lease",
+        "Payload of kind 10. FORMAT.md section 9.6.",
+        &[("held", lease), ("released", released)],
+    );
+    let first =
+        Audit { party: WRITER, seq: 1, previous: None, at: time(0), action: "backup".into(), detail: vec![] };
+    let next = Audit {
+        seq: 2,
+        previous: Some(Hash(*blake3::hash(&cbor::encode(&first)).as_bytes())),
+        detail: vec![Detail { name: "point".into(), value: ulid(2).to_string() }],
+        ..first.clone()
+    };
+    settle_plain(
+        "audit",
+        "Payload of kind 11; the second names the hash of the first. FORMAT.md section 10.",
+        &[("the first", first), ("the second", next)],
+    );
 }
 
 pub fn trusted() -> Trusted {
     let (name, bytes) = sign_config(&config(b"sealed".to_vec()), &root_key());
-    verify_chain(vec![ConfigObject { name, bytes }], &Pin { root: Some(root_key().public()), lowest: 0 }).unwrap()
+    verify_chain(vec![ConfigObject { name, bytes }], &Pin { root: Some(root_key().public()), lowest: 0 })
+        .unwrap()
 }
 
 pub fn evidence() -> Evidence {
@@ -751,8 +1000,20 @@ pub fn evidence() -> Evidence {
         rto_seconds: Some(300),
         rpo_seconds: Some(3600),
         sources: vec![
-            EvidenceSource { name: "docs".into(), kind: "files".into(), verdict: Verdict::Same, checks: 12, failed: 0 },
-            EvidenceSource { name: "db".into(), kind: "command".into(), verdict: Verdict::CannotTell, checks: 1, failed: 0 },
+            EvidenceSource {
+                name: "docs".into(),
+                kind: "files".into(),
+                verdict: Verdict::Same,
+                checks: 12,
+                failed: 0,
+            },
+            EvidenceSource {
+                name: "db".into(),
+                kind: "command".into(),
+                verdict: Verdict::CannotTell,
+                checks: 1,
+                failed: 0,
+            },
         ],
         detail_hash: Some(hash(2).to_string()),
     }
@@ -761,8 +1022,15 @@ pub fn evidence() -> Evidence {
 #[test]
 fn evidence_vectors() {
     let runbook = Evidence {
-        kind: EvidenceKind::Runbook, verdict: Verdict::Different, point: None, point_hash: None, rto_seconds: None,
-        rpo_seconds: None, sources: vec![], detail_hash: None, ..evidence()
+        kind: EvidenceKind::Runbook,
+        verdict: Verdict::Different,
+        point: None,
+        point_hash: None,
+        rto_seconds: None,
+        rpo_seconds: None,
+        sources: vec![],
+        detail_hash: None,
+        ..evidence()
     };
     let cases = [("a drill", evidence()), ("a runbook that restored nothing", runbook)];
     let block = |(name, value): &(&str, Evidence)| {
@@ -775,7 +1043,11 @@ fn evidence_vectors() {
             .with("dsse", String::from_utf8(value.sign(&drill_key()).unwrap()).unwrap())
             .means(serde_json::to_value(value).unwrap())
     };
-    settle("evidence", "Evidence: DSSE over the payload; the message is DSSE's PAE, the signature Ed25519 of the seed.\nFORMAT.md section 10.", &cases.iter().map(block).collect::<Vec<_>>());
+    settle(
+        "evidence",
+        "Evidence: DSSE over the payload; the message is DSSE's PAE, the signature Ed25519 of the seed.\nFORMAT.md section 10.",
+        &cases.iter().map(block).collect::<Vec<_>>(),
+    );
     let stands = old("evidence");
     for (name, value) in cases {
         let block = &stands[name];
@@ -783,13 +1055,15 @@ fn evidence_vectors() {
         assert_eq!((read, signer), (value.clone(), DRILL));
         let dsse: Value = serde_json::from_str(block.get("dsse")).unwrap();
         use base64::Engine as _;
-        let decode = |text: &Value| base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap()).unwrap();
+        let decode =
+            |text: &Value| base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap()).unwrap();
         assert_eq!(decode(&dsse["payload"]), block.get("payload").as_bytes());
         let key = VerifyingKey::try_from(&block.bytes("public key")[..]).unwrap();
         let sig = Signature::from_slice(&decode(&dsse["signatures"][0]["sig"])).unwrap();
         // The message from DSSE's words: "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body.
         let kind = "application/vnd.muster.evidence.v1+json";
-        let message = format!("DSSEv1 {} {kind} {} {}", kind.len(), block.get("payload").len(), block.get("payload"));
+        let message =
+            format!("DSSEv1 {} {kind} {} {}", kind.len(), block.get("payload").len(), block.get("payload"));
         assert_eq!(message.as_bytes(), block.bytes("message"));
         key.verify_strict(message.as_bytes(), &sig).unwrap();
         assert_eq!(serde_json::to_value(value).unwrap(), block.means.clone().unwrap());
@@ -798,8 +1072,38 @@ fn evidence_vectors() {
 
 #[test]
 fn padding_vectors() {
-    let lengths = [0, 1, 55, 56, 57, 63, 64, 65, 120, 121, 127, 128, 1000, 8191, 16_383, 16_384, 16_385, 16_504, 16_505, 100_000, 262_144, 1_000_000, 1 << 20, (1 << 20) + 1, 4_194_304, 8_000_001];
-    let blocks: Vec<Block> = lengths.iter().map(|len| Block::new(&format!("{len} bytes")).with("length", len).with("padded", padded_len(*len))).collect();
+    let lengths = [
+        0,
+        1,
+        55,
+        56,
+        57,
+        63,
+        64,
+        65,
+        120,
+        121,
+        127,
+        128,
+        1000,
+        8191,
+        16_383,
+        16_384,
+        16_385,
+        16_504,
+        16_505,
+        100_000,
+        262_144,
+        1_000_000,
+        1 << 20,
+        (1 << 20) + 1,
+        4_194_304,
+        8_000_001,
+    ];
+    let blocks: Vec<Block> = lengths
+        .iter()
+        .map(|len| Block::new(&format!("{len} bytes")).with("length", len).with("padded", padded_len(*len)))
+        .collect();
     settle("padding", "Length of a zstd frame, and what it is padded to. FORMAT.md section 3.1.", &blocks);
     for block in old("padding").values() {
         // From the specification's words.
@@ -819,12 +1123,22 @@ fn derived_key_vectors() {
         bytes
     };
     let mut keys = Block::new("derived keys").hex("master secret", &master()[..]);
-    for context in ["muster v1 chunk id data", "muster v1 chunk id meta", "muster v1 tree cut", "muster v1 facts", "muster v1 signatures"] {
+    for context in [
+        "muster v1 chunk id data",
+        "muster v1 chunk id meta",
+        "muster v1 tree cut",
+        "muster v1 facts",
+        "muster v1 signatures",
+    ] {
         keys = keys.hex(context, &derive(context));
     }
     let mut blocks = vec![keys];
     for context in ["muster v1 gear bulk", "muster v1 gear fine"] {
-        let words = gear_bytes(context).chunks(8).take(4).map(|w| u64::from_le_bytes(w.try_into().unwrap())).collect::<Vec<_>>();
+        let words = gear_bytes(context)
+            .chunks(8)
+            .take(4)
+            .map(|w| u64::from_le_bytes(w.try_into().unwrap()))
+            .collect::<Vec<_>>();
         blocks.push(Block::new(context).hex("first bytes", &gear_bytes(context)[..32]).means(json!(words)));
     }
     let derived = Derived::new(&master());
@@ -835,12 +1149,20 @@ fn derived_key_vectors() {
                 .with("as data", derived.chunk_id(PackKind::Data, bytes))
                 .with("as metadata", derived.chunk_id(PackKind::Meta, bytes)),
         );
-        assert_eq!(derived.chunk_id(PackKind::Data, bytes).0, *blake3::keyed_hash(&derive("muster v1 chunk id data"), bytes).as_bytes());
-        assert_eq!(derived.chunk_id(PackKind::Meta, bytes).0, *blake3::keyed_hash(&derive("muster v1 chunk id meta"), bytes).as_bytes());
+        assert_eq!(
+            derived.chunk_id(PackKind::Data, bytes).0,
+            *blake3::keyed_hash(&derive("muster v1 chunk id data"), bytes).as_bytes()
+        );
+        assert_eq!(
+            derived.chunk_id(PackKind::Meta, bytes).0,
+            *blake3::keyed_hash(&derive("muster v1 chunk id meta"), bytes).as_bytes()
+        );
     }
     let material = (0u16..).map(u16::to_le_bytes).find(|m| derived.cuts_after(m)).unwrap();
     assert_eq!(blake3::keyed_hash(&derive("muster v1 tree cut"), &material).as_bytes()[0], 0);
-    blocks.push(Block::new("the first 16-bit number after which a page may be cut").hex("cut material", &material));
+    blocks.push(
+        Block::new("the first 16-bit number after which a page may be cut").hex("cut material", &material),
+    );
     let input = noise(7, 9 << 20);
     for (name, context, class, sizes) in [
         ("cuts, bulk", "muster v1 gear bulk", ChunkClass::Bulk, Sizes::BULK),
@@ -860,12 +1182,22 @@ fn derived_key_vectors() {
         assert_eq!(found, cuts_by_the_words(data, &gear_bytes(context), sizes));
         blocks.push(
             Block::new(name)
-                .with("input", format!("the first {} bytes of the XOF output of BLAKE3, keyed with 32 bytes 07, of nothing", data.len()))
+                .with(
+                    "input",
+                    format!(
+                        "the first {} bytes of the XOF output of BLAKE3, keyed with 32 bytes 07, of nothing",
+                        data.len()
+                    ),
+                )
                 .hex("BLAKE3 of the input", blake3::hash(data).as_bytes())
                 .means(json!(found)),
         );
     }
-    settle("derived", "What follows from a master secret: keys, the first words of both gear tables, chunk ids, cut points\n(where chunks end). FORMAT.md section 4.", &blocks);
+    settle(
+        "derived",
+        "What follows from a master secret: keys, the first words of both gear tables, chunk ids, cut points\n(where chunks end). FORMAT.md section 4.",
+        &blocks,
+    );
 }
 
 /// Where chunks end, written from the specification's words, slowly.
@@ -894,10 +1226,18 @@ fn cuts_by_the_words(data: &[u8], gear: &[u8; 2048], sizes: Sizes) -> Vec<usize>
 #[test]
 fn locator_vectors() {
     let blocks = [
-        Block::new("pack, directory of 1,000 bytes").hex("bytes", &locator(1000, PACK_MAGIC).unwrap()).means(json!(1000)),
-        Block::new("index, root of 70,000 bytes").hex("bytes", &locator(70_000, INDEX_MAGIC).unwrap()).means(json!(70_000)),
+        Block::new("pack, directory of 1,000 bytes")
+            .hex("bytes", &locator(1000, PACK_MAGIC).unwrap())
+            .means(json!(1000)),
+        Block::new("index, root of 70,000 bytes")
+            .hex("bytes", &locator(70_000, INDEX_MAGIC).unwrap())
+            .means(json!(70_000)),
     ];
-    settle("locator", "The last 16 bytes of packs and index objects, and what length they tell. FORMAT.md sections 6 and 7.", &blocks);
+    settle(
+        "locator",
+        "The last 16 bytes of packs and index objects, and what length they tell. FORMAT.md sections 6 and 7.",
+        &blocks,
+    );
     let stands = old("locator");
     for (name, magic) in [(blocks[0].name(), PACK_MAGIC), (blocks[1].name(), INDEX_MAGIC)] {
         let block = &stands[name];
@@ -908,17 +1248,27 @@ fn locator_vectors() {
 #[test]
 fn frame_vectors() {
     let name = "hello, padded and sealed";
-    let open = |sealed: &[u8]| seal::open(&mut zstd(), &meta_epoch(), sealed, 100).is_ok_and(|p| p == b"hello");
+    let open =
+        |sealed: &[u8]| seal::open(&mut zstd(), &meta_epoch(), sealed, 100).is_ok_and(|p| p == b"hello");
     let before = old("sealed").get(name).map(|b| b.bytes("sealed"));
-    let sealed = before.filter(|s| open(s)).unwrap_or_else(|| seal::seal(&mut zstd(), &meta_epoch().to_public(), b"hello").unwrap());
+    let sealed = before
+        .filter(|s| open(s))
+        .unwrap_or_else(|| seal::seal(&mut zstd(), &meta_epoch().to_public(), b"hello").unwrap());
     let frame = seal::decrypt(&[&meta_epoch()], &sealed).unwrap();
     let block = Block::new(name)
         .with("identity", secret(&meta_epoch()))
         .hex("plain", b"hello")
         .hex("zstd frame and padding", &frame)
         .hex("sealed", &sealed);
-    settle("sealed", "Sealed bytes: `age -d` gives the padded frame, `zstd -d` the plain bytes. FORMAT.md section 3.1.", &[block]);
+    settle(
+        "sealed",
+        "Sealed bytes: `age -d` gives the padded frame, `zstd -d` the plain bytes. FORMAT.md section 3.1.",
+        &[block],
+    );
     let stands = old("sealed").remove(name).unwrap();
     assert!(open(&stands.bytes("sealed")));
-    assert_eq!(zstd().decompress(&stands.bytes("zstd frame and padding"), 100).unwrap(), stands.bytes("plain"));
+    assert_eq!(
+        zstd().decompress(&stands.bytes("zstd frame and padding"), 100).unwrap(),
+        stands.bytes("plain")
+    );
 }

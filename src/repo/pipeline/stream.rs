@@ -129,7 +129,16 @@ impl<'s, 'r> Cutter<'s, 'r> {
             ChunkClass::Fine => params.fine,
         };
         let gear = self.shared.repo.derived().gear(class);
-        ChunkStream { cutter: self, gear, sizes, at: 0, end: 0, recipe: Recipe::Short(Vec::new()), hole: 0, written: 0 }
+        ChunkStream {
+            cutter: self,
+            gear,
+            sizes,
+            at: 0,
+            end: 0,
+            recipe: Recipe::Short(Vec::new()),
+            hole: 0,
+            written: 0,
+        }
     }
 
     /// Sends on what is gathered.
@@ -234,7 +243,11 @@ impl StreamWriter for ChunkStream<'_, '_, '_> {
         Ok(())
     }
 
-    fn write_from(&mut self, from: &mut dyn Read, limit: u64) -> Result<std::result::Result<u64, std::io::Error>> {
+    fn write_from(
+        &mut self,
+        from: &mut dyn Read,
+        limit: u64,
+    ) -> Result<std::result::Result<u64, std::io::Error>> {
         let mut total = 0;
         while total < limit {
             let want = (limit - total).min(READ_BYTES as u64) as usize;
