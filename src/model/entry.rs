@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 use super::id::ChunkId;
 use super::time::Time;
@@ -128,6 +128,65 @@ pub struct Device {
     pub minor: u32,
 }
 
+/// Longest stream, in bytes: what a file's offset can say.
+const STREAM_MAX_BYTES: u64 = i64::MAX as u64;
+/// Most bytes of a chunk, and so of an extent of one.
+const CHUNK_MAX_BYTES: u32 = 4 << 20;
+/// Extents that may stand in place; more stand in a tree.
+pub const INLINE_EXTENTS_MAX: usize = 16;
+/// Most levels of a tree above its leaves.
+pub const TREE_LEVELS_MAX: u8 = 16;
+
+type Decoded<T> = Result<T, minicbor::decode::Error>;
+
+/// What does not obey the format's bounds is refused where it is decoded, so that nobody
+/// computes with it.
+fn within<T>(is_sound: bool, value: T, at: usize, why: &'static str) -> Decoded<T> {
+    if is_sound { Ok(value) } else { Err(minicbor::decode::Error::message(why).at(at)) }
+}
+
+fn decode_mode<Ctx>(d: &mut Decoder<'_>, _: &mut Ctx) -> Decoded<u32> {
+    let (at, mode) = (d.position(), d.u32()?);
+    within(mode <= 0o7777, mode, at, "a mode has more than its 12 bits")
+}
+
+fn decode_piece_len<Ctx>(d: &mut Decoder<'_>, _: &mut Ctx) -> Decoded<u32> {
+    let (at, len) = (d.position(), d.u32()?);
+    within((1..=CHUNK_MAX_BYTES).contains(&len), len, at, "an extent is empty or larger than a chunk")
+}
+
+fn decode_stream_len<Ctx>(d: &mut Decoder<'_>, _: &mut Ctx) -> Decoded<u64> {
+    let (at, len) = (d.position(), d.u64()?);
+    within(len <= STREAM_MAX_BYTES, len, at, "a stream is longer than 2^63 - 1 bytes")
+}
+
+fn decode_hole_len<Ctx>(d: &mut Decoder<'_>, ctx: &mut Ctx) -> Decoded<u64> {
+    let at = d.position();
+    let len = decode_stream_len(d, ctx)?;
+    within(len > 0, len, at, "a hole is empty")
+}
+
+fn decode_level<Ctx>(d: &mut Decoder<'_>, _: &mut Ctx) -> Decoded<u8> {
+    let (at, level) = (d.position(), d.u8()?);
+    within(level <= TREE_LEVELS_MAX, level, at, "a tree has too many levels")
+}
+
+fn decode_inline<Ctx>(d: &mut Decoder<'_>, ctx: &mut Ctx) -> Decoded<Vec<Extent>> {
+    let at = d.position();
+    let extents: Vec<Extent> = d.decode_with(ctx)?;
+    let sum = extents.iter().try_fold(0u64, |sum, extent| sum.checked_add(extent.len()));
+    let is_hole = |extent: &Extent| matches!(extent, Extent::Hole { .. });
+    let touching = extents.windows(2).any(|pair| pair.iter().all(is_hole));
+    let is_sound =
+        extents.len() <= INLINE_EXTENTS_MAX && sum.is_some_and(|sum| sum <= STREAM_MAX_BYTES) && !touching;
+    within(
+        is_sound,
+        extents,
+        at,
+        "a recipe in place has too many extents, two holes in a row, or is too long",
+    )
+}
+
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum EntryKind {
@@ -188,7 +247,7 @@ pub struct Xattr {
 #[cbor(map)]
 pub struct Attrs {
     /// Permission bits, set-id and sticky bits included (`st_mode & 0o7777`).
-    #[n(0)]
+    #[cbor(n(0), decode_with = "decode_mode")]
     pub mode: u32,
     /// Owner.
     #[n(1)]
@@ -235,14 +294,14 @@ pub enum Extent {
         #[n(1)]
         start: u32,
         /// How many bytes.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "decode_piece_len")]
         len: u32,
     },
     /// Zeros that take no room (a hole of a sparse file).
     #[n(1)]
     Hole {
         /// How many bytes.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "decode_hole_len")]
         len: u64,
     },
 }
@@ -269,13 +328,13 @@ pub struct TreeRef {
     #[n(0)]
     pub root: ChunkId,
     /// Levels above the leaves: 0 where the root is a leaf.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_level")]
     pub level: u8,
     /// Records in all leaves.
     #[n(2)]
     pub records: u64,
     /// Bytes that the records stand for.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "decode_stream_len")]
     pub bytes: u64,
 }
 
@@ -284,7 +343,7 @@ pub struct TreeRef {
 pub enum Content {
     /// Few extents, in place.
     #[n(0)]
-    Inline(#[n(0)] Vec<Extent>),
+    Inline(#[cbor(n(0), decode_with = "decode_inline")] Vec<Extent>),
     /// Many, in a tree of metadata chunks.
     #[n(1)]
     Tree(#[n(0)] TreeRef),
@@ -319,7 +378,7 @@ pub struct Entry {
     #[n(2)]
     pub state: EntryState,
     /// Length of the content in bytes.
-    #[n(3)]
+    #[cbor(n(3), decode_with = "decode_stream_len")]
     pub size: u64,
     /// Attributes, where the source has such.
     #[n(4)]

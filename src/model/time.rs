@@ -11,8 +11,17 @@ pub struct Time {
     #[n(0)]
     pub secs: i64,
     /// Nanoseconds after `secs`, 0 to 999 999 999.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_nanos")]
     pub nanos: u32,
+}
+
+/// A second has no more nanoseconds; a stored time that says so is refused.
+fn decode_nanos<Ctx>(d: &mut minicbor::Decoder<'_>, _: &mut Ctx) -> Result<u32, minicbor::decode::Error> {
+    let at = d.position();
+    match d.u32()? {
+        nanos @ 0..=999_999_999 => Ok(nanos),
+        _ => Err(minicbor::decode::Error::message("a time has 1,000,000,000 nanoseconds or more").at(at)),
+    }
 }
 
 impl Time {

@@ -8,6 +8,7 @@ use crate::model::{
 
 use super::chunker::Sizes;
 use super::layout::PackKind;
+use super::limits::CHUNK_MAX_BYTES;
 use super::sign::{Envelope, PublicKey};
 
 /// The one format version that this build reads and writes.
@@ -287,8 +288,17 @@ pub struct BlobChunk {
     #[n(0)]
     pub id: ChunkId,
     /// Its length in bytes.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_chunk_len")]
     pub len: u32,
+}
+
+fn decode_chunk_len<Ctx>(d: &mut minicbor::Decoder<'_>, _: &mut Ctx) -> Result<u32, minicbor::decode::Error> {
+    let (at, len) = (d.position(), d.u32()?);
+    if (1..=CHUNK_MAX_BYTES as u32).contains(&len) {
+        Ok(len)
+    } else {
+        Err(minicbor::decode::Error::message("a chunk is empty or over 4 MiB").at(at))
+    }
 }
 
 /// The sealer's record of one blob.

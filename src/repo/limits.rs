@@ -1,8 +1,10 @@
 //! Bounds of the format (docs/FORMAT.md section 1) and the engine's targets.
 
-/// Most bytes of an opened blob or tree page.
+pub use crate::model::entry::{INLINE_EXTENTS_MAX, TREE_LEVELS_MAX};
+
+/// Most bytes of an opened blob.
 pub const BLOB_OPENED_MAX_BYTES: usize = 8 << 20;
-/// Most bytes of a chunk.
+/// Most bytes of a chunk, and so of a tree page.
 pub const CHUNK_MAX_BYTES: usize = 4 << 20;
 /// Most bytes of a pack.
 pub const PACK_MAX_BYTES: u64 = 128 << 20;
@@ -18,14 +20,10 @@ pub const POINT_MAX_BYTES: usize = 64 << 20;
 pub const DIRECTORY_MAX_BYTES: usize = 64 << 20;
 /// Most bytes of an index object.
 pub const INDEX_OBJECT_MAX_BYTES: u64 = 4 << 30;
-/// Most levels of a tree above its leaves.
-pub const TREE_LEVELS_MAX: u8 = 16;
 /// A chunk this large is a blob of its own.
 pub const OWN_BLOB_MIN_BYTES: usize = 512 << 10;
 /// Smaller chunks are laid together up to this.
 pub const GROUP_MAX_BYTES: usize = 1 << 20;
-/// Extents that may stand inline in an entry.
-pub const INLINE_EXTENTS_MAX: usize = 16;
 /// Most rows of an index page.
 pub const INDEX_PAGE_ROWS: usize = 4096;
 /// Bytes of the locator at the end of a pack or index object.

@@ -2,6 +2,7 @@
 
 pub mod cbor;
 pub mod chunker;
+pub mod evidence;
 pub mod format;
 pub mod index;
 pub mod keys;

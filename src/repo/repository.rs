@@ -624,7 +624,18 @@ impl Repository {
             let sealed = self.store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
             let checked = self.open_envelope(&name, &sealed, SMALL_OBJECT_MAX_BYTES).and_then(|envelope| {
                 self.trusted.verify_writer(&envelope, Kind::Condemned, None)?;
-                cbor::decode::<super::format::Condemned>(&envelope.payload, "condemned mark")
+                let mark: super::format::Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
+                if mark.by != envelope.signer
+                    || layout::condemned(&Hash(*blake3::hash(&sealed).as_bytes())) != name
+                {
+                    return Err(Error::new(
+                        ErrorKind::Untrusted,
+                        "trust the condemned mark",
+                        "it does not say what its name and signature say",
+                    )
+                    .on(name.to_string()));
+                }
+                Ok(mark)
             });
             match checked {
                 Ok(mark) => packs.extend(mark.packs),
@@ -887,7 +898,12 @@ pub struct PointList {
 
 impl PointList {
     fn add(&mut self, point: StoredPoint) {
-        let removed = self.tombstones.get(&point.point.id).is_some_and(|t| t.hash == point.hash);
+        // A tombstone counts for the very point that it names, whose writer decides who may sign it.
+        let is_of = |t: &Tombstone| {
+            let p = &point.point;
+            t.hash == point.hash && t.writer == p.writer && t.job == p.job && t.seq == p.seq
+        };
+        let removed = self.tombstones.get(&point.point.id).is_some_and(is_of);
         if removed { self.removed.push(point) } else { self.points.push(point) }
     }
 

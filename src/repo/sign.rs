@@ -67,6 +67,14 @@ impl Kind {
 #[cbor(transparent)]
 pub struct PublicKey(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 
+impl PublicKey {
+    /// Whether `signature` is this key's over `message`; strictly, as all signatures here.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_bytes(&self.0)
+            .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    }
+}
+
 impl std::fmt::Display for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&crate::model::id::to_hex(&self.0))
@@ -107,6 +115,10 @@ impl SignKey {
     /// Its public half.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.key.verifying_key().to_bytes())
+    }
+    /// Signs bytes that bring their own domain: evidence, as DSSE wants it. All else is an [`Envelope`].
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
     }
     /// Its seed, for the key file.
     pub fn seed(&self) -> Zeroizing<[u8; 32]> {

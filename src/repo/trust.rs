@@ -109,6 +109,11 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
         return Err(refuse("a configuration does not say what its name says").on(on()));
     }
     envelope.verify(&config.root, &config.repository, Kind::Config, None).map_err(|e| e.on(on()))?;
+    for kind in [EpochKind::Data, EpochKind::Meta] {
+        if config.epochs.iter().filter(|e| e.kind == kind && e.state == EpochState::Current).count() > 1 {
+            return Err(refuse("it has two current epoch keys of one kind").on(on()));
+        }
+    }
     if !config.chunker.bulk.is_valid() || !config.chunker.fine.is_valid() {
         return Err(refuse("its chunk sizes are not usable").on(on()));
     }
@@ -152,6 +157,12 @@ impl Trusted {
         self.config.writers.iter().find(|w| w.id == *id)
     }
 
+    /// The key of a drill host in good standing.
+    pub fn drill_key(&self, id: &PartyId) -> Option<&PublicKey> {
+        let key = &self.config.drills.iter().find(|d| d.id == *id)?.signing_key;
+        (!self.revocations(*id).any(|r| r.signing_key == *key)).then_some(key)
+    }
+
     /// The epoch to which new bytes are sealed.
     pub fn current_epoch(&self, kind: EpochKind) -> Result<&Epoch> {
         self.config
@@ -168,6 +179,7 @@ impl Trusted {
     /// Checks what only a writer that is in good standing may sign.
     pub fn verify_writer(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>) -> Result<()> {
         if let Some(writer) = self.writer(&envelope.signer)
+            && !self.revocations(writer.id).any(|r| r.signing_key == writer.signing_key)
             && envelope.verify(&writer.signing_key, self.repository(), kind, name).is_ok()
         {
             return Ok(());
