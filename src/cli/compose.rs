@@ -157,8 +157,11 @@ impl<'g> Context<'g> {
     }
 
     /// Threads for the pipeline and for restores.
+    ///
+    /// Each pipeline thread holds buffers, so that many cores and little memory make few threads
+    /// (see `pipeline::threads_for`).
     pub fn threads(&self) -> usize {
-        sys::usable_cores()
+        crate::repo::pipeline::threads_for(self.config.engine.memory_bytes, sys::usable_cores())
     }
 
     /// The sources of a job.

@@ -206,7 +206,7 @@ impl Repair<'_> {
         self.held = 0;
         for (owner, mut rows) in std::mem::take(&mut self.rows) {
             rows.sort_unstable_by_key(Row::key);
-            rows.dedup_by_key(|row| row.id);
+            rows.dedup_by_key(|row| row.key());
             for part in rows.chunks(ROWS_MAX) {
                 self.objects += 1;
                 if !self.request.dry_run {

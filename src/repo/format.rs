@@ -146,7 +146,8 @@ pub struct Revocation {
     /// When, by the root's host.
     #[n(3)]
     pub at: Time,
-    /// Hashes of stored index objects and tombstones of this key that keep their full worth, sorted.
+    /// Hashes of stored index objects and tombstones, and of points' payloads, of this key that keep
+    /// their full worth, sorted.
     #[n(4)]
     pub kept: Vec<Hash>,
 }

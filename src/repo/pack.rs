@@ -15,6 +15,9 @@ use super::limits::{
 use super::seal::{self, Zstd};
 use super::sign::{Envelope, Kind, SignKey};
 
+/// A pack is closed when it has this many chunks: each costs about 40 bytes of its directory, which
+/// readers bound, and of memory.
+const PACK_CHUNKS_MAX: usize = 200_000;
 /// Ends every pack.
 pub const PACK_MAGIC: &[u8; 8] = b"MUSTPACK";
 
@@ -81,6 +84,7 @@ pub struct PackBuilder {
     parts: Vec<Vec<u8>>,
     hasher: blake3::Hasher,
     len: u64,
+    chunks: usize,
     records: Vec<BlobRecord>,
     signed: Vec<Envelope>,
 }
@@ -107,6 +111,7 @@ impl PackBuilder {
             parts: Vec::new(),
             hasher: blake3::Hasher::new(),
             len: 0,
+            chunks: 0,
             records: Vec::new(),
             signed: Vec::new(),
         }
@@ -117,6 +122,7 @@ impl PackBuilder {
         self.hasher.update(&blob.bytes);
         self.len += blob.bytes.len() as u64;
         self.parts.push(blob.bytes);
+        self.chunks += blob.record.chunks.len();
         self.records.push(blob.record);
         self.signed.push(blob.signed);
     }
@@ -131,9 +137,9 @@ impl PackBuilder {
         self.records.is_empty()
     }
 
-    /// Whether it holds as many blobs as a pack may.
+    /// Whether its directory is as large as it should become.
     pub fn is_full(&self) -> bool {
-        self.records.len() >= PACK_BLOBS_MAX / 2
+        self.records.len() >= PACK_BLOBS_MAX / 2 || self.chunks >= PACK_CHUNKS_MAX
     }
 
     /// Writes the directory and closes the pack.

@@ -14,7 +14,7 @@ use super::layout::{self, PackKind};
 use super::limits::BLOB_OPENED_MAX_BYTES;
 use super::repository::Repository;
 use super::seal;
-use super::tree::{PageSource, walk};
+use super::tree::{Node, PageSource, load, walk};
 
 type BlobKey = (PackId, u32);
 
@@ -56,8 +56,8 @@ impl<'r> Reader<'r> {
     }
 
     /// Where a chunk is.
-    pub fn locate(&self, id: &ChunkId) -> Result<Location> {
-        self.index.find(id, &|_, _| true)?.ok_or_else(|| {
+    pub fn locate(&self, kind: PackKind, id: &ChunkId) -> Result<Location> {
+        self.index.find(id, &|_, at| at.kind == kind)?.ok_or_else(|| {
             Error::new(ErrorKind::Damaged, "find the chunk", "the index does not know it")
                 .on(id.to_string())
                 .hint(
@@ -67,8 +67,13 @@ impl<'r> Reader<'r> {
     }
 
     /// Gives the verified bytes of a chunk to `with`.
-    pub fn with_chunk<T>(&self, id: &ChunkId, with: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
-        let first = self.locate(id)?;
+    pub fn with_chunk<T>(
+        &self,
+        kind: PackKind,
+        id: &ChunkId,
+        with: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let first = self.locate(kind, id)?;
         let failed = match self.chunk_at(id, &first) {
             Ok((blob, range)) => return with(&blob[range]),
             Err(error) => error,
@@ -76,7 +81,9 @@ impl<'r> Reader<'r> {
         // Another writer, or another copy, may have the same chunk whole; and a false entry of one
         // writer must not hide the true one of another.
         let mut tried = vec![(first.pack, first.offset)];
-        while let Some(other) = self.index.find(id, &|_, at| !tried.contains(&(at.pack, at.offset)))? {
+        while let Some(other) =
+            self.index.find(id, &|_, at| at.kind == kind && !tried.contains(&(at.pack, at.offset)))?
+        {
             if let Ok((blob, range)) = self.chunk_at(id, &other) {
                 tracing::warn!(error = %failed, "a damaged chunk was read from another copy");
                 return with(&blob[range]);
@@ -120,10 +127,10 @@ impl<'r> Reader<'r> {
             cache = self.loaded.wait(cache).unwrap_or_else(PoisonError::into_inner);
         }
         drop(cache);
+        let loading = Loading { reader: self, key };
         let opened = self.open_blob(at);
+        drop(loading);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.loading.remove(&key);
-        self.loaded.notify_all();
         let blob = Arc::new(opened?);
         cache.clock += 1;
         let now = cache.clock;
@@ -194,8 +201,52 @@ impl<'r> Reader<'r> {
         };
         match content {
             Content::Inline(extents) => extents.iter().try_for_each(each),
-            Content::Tree(tree) => walk(self, tree, &|_, _| true, &mut |extent: Extent| each(&extent)),
+            Content::Tree(tree) => self.extents_below(&tree.root, tree.level, (0, tree.bytes), &range, visit),
         }
+    }
+
+    /// The same in a recipe's tree, without reading pages that lie outside the range. `place` is
+    /// where the page begins and how many bytes it stands for.
+    fn extents_below(
+        &self,
+        page: &ChunkId,
+        level: u8,
+        place: (u64, u64),
+        range: &std::ops::Range<u64>,
+        visit: &mut dyn FnMut(u64, &Extent) -> Result<()>,
+    ) -> Result<()> {
+        if level > super::limits::TREE_LEVELS_MAX {
+            return Err(Error::new(ErrorKind::Damaged, "read the stream", "its recipe has too many levels"));
+        }
+        let overlaps = |at: u64, len: u64| at < range.end && at.saturating_add(len) > range.start;
+        let mut at = place.0;
+        match load::<Extent>(self, page, level)? {
+            Node::Leaf(extents) => {
+                for extent in &extents {
+                    if overlaps(at, extent.len()) {
+                        visit(at, extent)?;
+                    }
+                    at = at.saturating_add(extent.len());
+                }
+            }
+            Node::Inner(branches) => {
+                for branch in &branches {
+                    if overlaps(at, branch.bytes) {
+                        self.extents_below(&branch.child, level - 1, (at, branch.bytes), range, visit)?;
+                    }
+                    at = at.saturating_add(branch.bytes);
+                }
+            }
+        }
+        if at == place.0.saturating_add(place.1) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Damaged,
+            "read the stream",
+            "a page of its recipe has other sums than its parent says",
+        )
+        .on(page.to_string()))
     }
 
     /// Writes `range` of a stream into `out`.
@@ -210,7 +261,7 @@ impl<'r> Reader<'r> {
             let to = range.end.min(at.saturating_add(extent.len()));
             match extent {
                 Extent::Hole { .. } => out.hole(from, to - from),
-                Extent::Chunk { id, start, len } => self.with_chunk(id, |chunk| {
+                Extent::Chunk { id, start, len } => self.with_chunk(PackKind::Data, id, |chunk| {
                     let whole = u64::from(*start) + u64::from(*len) <= chunk.len() as u64;
                     if !whole {
                         return Err(Error::new(
@@ -286,12 +337,20 @@ fn ancestors(path: &EntryPath) -> impl Iterator<Item = EntryPath> {
 
 impl PageSource for Reader<'_> {
     fn page(&self, id: &ChunkId) -> Result<Arc<Vec<u8>>> {
-        let at = self.locate(id)?;
-        if at.kind != PackKind::Meta {
-            return Err(Error::new(ErrorKind::Damaged, "read the tree", "a page lies in a data pack")
-                .on(id.to_string()));
-        }
-        self.with_chunk(id, |bytes| Ok(Arc::new(bytes.to_vec())))
+        self.with_chunk(PackKind::Meta, id, |bytes| Ok(Arc::new(bytes.to_vec())))
+    }
+}
+
+/// Says that a blob is no longer being opened, also when opening it panics: others wait for it.
+struct Loading<'a, 'r> {
+    reader: &'a Reader<'r>,
+    key: BlobKey,
+}
+
+impl Drop for Loading<'_, '_> {
+    fn drop(&mut self) {
+        self.reader.cache.lock().unwrap_or_else(PoisonError::into_inner).loading.remove(&self.key);
+        self.reader.loaded.notify_all();
     }
 }
 
@@ -426,11 +485,17 @@ impl SourceReader<'_> {
                     Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
                     Err(e) => return Err(failed(e)),
                 }
-                let at = self.reader.locate(id)?;
-                if *start == 0 && *len == at.len {
-                    return Ok(self.reader.repo.derived().chunk_id(at.kind, buffer) == *id);
+                if *start == 0 {
+                    if self.reader.repo.derived().chunk_id(PackKind::Data, buffer) == *id {
+                        return Ok(true);
+                    }
+                    // Of a whole chunk that is the answer; nothing needs to be opened.
+                    let is_whole = |_, at: &Location| at.kind == PackKind::Data && at.len == *len;
+                    if self.reader.index.find(id, &is_whole)?.is_some() {
+                        return Ok(false);
+                    }
                 }
-                self.reader.with_chunk(id, |chunk| {
+                self.reader.with_chunk(PackKind::Data, id, |chunk| {
                     Ok(chunk.get(*start as usize..*start as usize + *len as usize) == Some(&buffer[..]))
                 })
             }

@@ -221,11 +221,13 @@ impl Trusted {
             if envelope.verify(&revocation.signing_key, self.repository(), Kind::Point, Some(name)).is_err() {
                 continue;
             }
-            let still_trusted = revocation
+            // A thief of the key can sign any number: only what stood when it was revoked counts.
+            let was_there = revocation.kept.binary_search(&hash).is_ok();
+            let in_row = revocation
                 .trusted
                 .iter()
                 .any(|t| t.job == point.job && (point.seq < t.seq || (point.seq == t.seq && hash == t.hash)));
-            if still_trusted {
+            if was_there && in_row {
                 return Ok(());
             }
         }

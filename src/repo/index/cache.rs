@@ -46,8 +46,8 @@ pub struct SyncReport {
 /// host could make the others' chunks unfindable.
 #[derive(Default)]
 struct Standing {
-    /// `(signer, hash)`: this signer says that the object is replaced.
-    claims: HashSet<(PartyId, Hash)>,
+    /// `(signer, hash)` to the objects in which this signer says that the object is replaced.
+    claims: HashMap<(PartyId, Hash), HashSet<Hash>>,
     /// Objects of which that is so, because the same party signed them.
     replaced: HashSet<Hash>,
 }
@@ -79,7 +79,7 @@ impl Index {
         report.objects = listed.len();
         let mut standing = Standing::default();
         let mut segments = open_segments(&dir, &listed)?;
-        standing.load(&dir);
+        standing.load(&dir, &listed);
         let mut refused: HashSet<Hash> = HashSet::new();
         loop {
             segments.retain(|segment| {
@@ -138,9 +138,7 @@ impl Index {
     ) -> Result<Option<Location>> {
         for segment in self.segments().iter() {
             let Some(owner) = segment.owner() else { continue };
-            if let Some(at) = segment.find(id)?
-                && accept(owner, &at)
-            {
+            if let Some(at) = segment.find(id, &|at| accept(owner, at))? {
                 return Ok(Some(at));
             }
         }
@@ -185,7 +183,7 @@ impl Index {
     }
 
     /// Merges this writer's many small index objects into one that supersedes them. Rows whose
-    /// pack `is_there` denies are left out. Answers with the new object's hash.
+    /// pack `is_there` denies are left out; a condemned pack is still there, and may be spared. Answers with the new object's hash.
     pub fn compact(&self, repo: &Repository, is_there: &dyn Fn(&PackId) -> bool) -> Result<Option<Hash>> {
         let key = &repo.writer()?.sign;
         let own = key.party();
@@ -224,7 +222,7 @@ impl Index {
         supersedes.dedup();
         let mut rows = Vec::new();
         merged_rows(segments, &mut |row| {
-            if is_there(&row.at.pack) && rows.last().is_none_or(|last: &Row| last.id != row.id) {
+            if is_there(&row.at.pack) && rows.last().is_none_or(|last: &Row| last.key() != row.key()) {
                 rows.push(row);
             }
             Ok(())
@@ -377,7 +375,7 @@ fn fetch(
                 .map_err(named)?;
         }
         let signer = opened.envelope.signer;
-        if standing.claims.contains(&(signer, *hash)) {
+        if standing.claims.contains_key(&(signer, *hash)) {
             standing.replaced.insert(*hash);
             return Ok(None);
         }
@@ -391,7 +389,9 @@ fn fetch(
             })
             .map_err(named)?;
         if has_full_worth {
-            standing.claims.extend(opened.root.supersedes.iter().map(|h| (signer, *h)));
+            for replaced in &opened.root.supersedes {
+                standing.claims.entry((signer, *replaced)).or_default().insert(*hash);
+            }
         }
         writer.finish(&new_path(dir)?).map(Some)
     })
@@ -399,11 +399,11 @@ fn fetch(
 
 impl Standing {
     fn is_claimed(&self, hash: &Hash) -> bool {
-        self.claims.iter().any(|(_, h)| h == hash)
+        self.claims.keys().any(|(_, h)| h == hash)
     }
 
     fn is_stale(&self, segment: &Segment) -> bool {
-        let claimed = |signer, object: &Hash| self.claims.contains(&(signer, *object));
+        let claimed = |signer, object: &Hash| self.claims.contains_key(&(signer, *object));
         segment.signer().is_none_or(|signer| segment.objects().iter().any(|o| claimed(signer, o)))
     }
 
@@ -411,26 +411,35 @@ impl Standing {
         dir.join("superseded")
     }
 
-    /// What earlier syncs found out: lines of `<signer> <hash>`, and of a lone `<hash>`.
-    fn load(&mut self, dir: &std::path::Path) {
+    /// What earlier syncs found out: lines of `<by> <signer> <hash>`, and of a lone `<hash>`. What an
+    /// object that is no longer there has said does not count.
+    fn load(&mut self, dir: &std::path::Path, listed: &HashSet<Hash>) {
         let text = std::fs::read_to_string(Self::path(dir)).unwrap_or_default();
+        let mut replaced = Vec::new();
         for line in text.lines() {
-            match line.split_once(' ') {
-                Some((signer, hash)) => {
-                    if let (Ok(signer), Ok(hash)) = (signer.parse(), hash.parse()) {
-                        self.claims.insert((signer, hash));
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                [by, signer, hash] => {
+                    if let (Ok(by), Ok(signer), Ok(hash)) = (by.parse(), signer.parse(), hash.parse())
+                        && listed.contains(&by)
+                    {
+                        self.claims.entry((signer, hash)).or_default().insert(by);
                     }
                 }
-                None => self.replaced.extend(line.parse::<Hash>().ok()),
+                [hash] => replaced.extend(hash.parse::<Hash>().ok()),
+                _ => {}
             }
         }
+        replaced.retain(|hash| self.is_claimed(hash));
+        self.replaced.extend(replaced);
     }
 
     fn save(&self, dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<()> {
-        let claims =
-            self.claims.iter().filter(|(_, h)| listed.contains(h)).map(|(s, h)| format!("{s} {h}\n"));
-        let replaced = self.replaced.iter().filter(|h| listed.contains(h)).map(|h| format!("{h}\n"));
-        let text: String = claims.chain(replaced).collect();
+        let mut text = String::new();
+        for ((signer, hash), by) in self.claims.iter().filter(|((_, h), _)| listed.contains(h)) {
+            text.extend(by.iter().map(|by| format!("{by} {signer} {hash}\n")));
+        }
+        text.extend(self.replaced.iter().filter(|h| listed.contains(h)).map(|h| format!("{h}\n")));
         let path = Self::path(dir);
         std::fs::write(&path, text)
             .map_err(|e| Error::io("write the index cache", path.display().to_string(), e))

@@ -71,7 +71,7 @@ pub fn build_object(
     let mut chunk_pages = Vec::new();
     let mut sealed_chunk_pages = Vec::new();
     let mut first = None;
-    let mut last: Option<ChunkId> = None;
+    let mut last = None;
     let mut close = |rows: &mut Vec<u8>, first: ChunkId, zstd: &mut Zstd| -> Result<()> {
         let sealed = seal::seal(zstd, meta, rows)?;
         chunk_pages.push(ChunkPage {
@@ -86,10 +86,10 @@ pub fn build_object(
     };
     for row in rows {
         let row = row?;
-        if last == Some(row.id) {
-            continue; // Rows come in the order that puts the place that counts first.
+        if last == Some(row.key()) {
+            continue;
         }
-        last = Some(row.id);
+        last = Some(row.key());
         let blob = table.blob(&row.at, pack_size(&row.at.pack));
         let page_first = *first.get_or_insert(row.id);
         chunk_rows.extend_from_slice(row.id.as_bytes());
@@ -192,7 +192,7 @@ impl OpenedObject<'_> {
             )?;
             blobs.extend_from_slice(&rows);
         }
-        let mut last: Option<ChunkId> = None;
+        let mut last = None;
         for page in &self.root.chunk_pages {
             let rows = take_page(
                 &mut rest,
@@ -205,10 +205,10 @@ impl OpenedObject<'_> {
             )?;
             for (i, bytes) in rows.chunks_exact(CHUNK_ROW_BYTES).enumerate() {
                 let row = self.row(bytes, &blobs)?;
-                if last.is_some_and(|last| last >= row.id) || (i == 0 && row.id != page.first) {
+                if last.is_some_and(|last| last >= row.key()) || (i == 0 && row.id != page.first) {
                     return Err(bad("its rows do not ascend"));
                 }
-                last = Some(row.id);
+                last = Some(row.key());
                 visit(row)?;
             }
         }

@@ -167,8 +167,12 @@ impl Pipeline<'_, '_> {
                 cutter: Cutter::new(shared, &self.seal),
             };
             let value = body(&mut sink);
-            let flushed =
-                if value.is_ok() { sink.flush().and_then(|()| sink.cutter.finish()) } else { Ok(()) };
+            // What was cut is claimed, so it goes on its way also when the source has failed: another
+            // source may already refer to it.
+            let flushed = match &value {
+                Ok(_) => sink.flush().and_then(|()| sink.cutter.finish()),
+                Err(_) => sink.cutter.finish(),
+            };
             let reused = sink.reused;
             drop(sink);
             let assembled = assembler
@@ -203,6 +207,17 @@ fn assemble(
     ordered: &Receiver<Receiver<Result<Vec<Entry>>>>,
 ) -> Result<(TreeRef, CaptureStats)> {
     let mut pages = Pages(Grouper::new(shared, seal, PackKind::Meta));
+    let catalogue = write_catalogue(shared, ordered, &mut pages);
+    // Pages that were made are claimed: they go on their way also when the source has failed.
+    pages.0.flush()?;
+    catalogue
+}
+
+fn write_catalogue(
+    shared: &Shared<'_>,
+    ordered: &Receiver<Receiver<Result<Vec<Entry>>>>,
+    pages: &mut Pages<'_, '_>,
+) -> Result<(TreeRef, CaptureStats)> {
     let mut tree = TreeWriter::default();
     let mut stats = CaptureStats::default();
     for answer in ordered {
@@ -212,12 +227,10 @@ fn assemble(
             stats.bytes += entry.size;
             note_state(&mut stats, &entry);
             Counters::add(&shared.counters.items, 1);
-            tree.push(entry, &mut pages)?;
+            tree.push(entry, pages)?;
         }
     }
-    let root = tree.finish(&mut pages)?;
-    pages.0.flush()?;
-    Ok((root, stats))
+    Ok((tree.finish(pages)?, stats))
 }
 
 fn note_state(stats: &mut CaptureStats, entry: &Entry) {

@@ -14,7 +14,7 @@ mod stream;
 pub use capture::{CaptureStats, SinkOptions, SourceCapture};
 pub use stages::pack_rows;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -39,6 +39,20 @@ pub struct Options {
     pub uploads: usize,
     /// Count only: nothing is sealed or stored.
     pub dry_run: bool,
+}
+
+/// What a reader thread and a sealer hold beside the budget: a buffer of 12 MiB, and zstd's tables.
+const THREAD_BYTES: u64 = 20 << 20;
+
+/// The least memory with which a pipeline works, in bytes.
+pub const MEMORY_MIN_BYTES: u64 = 64 << 20;
+
+/// How many threads fit: half of the memory is for bytes under way, the other half for the threads'
+/// own. With so many, the blobs that idle threads hold back (2 MiB each) and the open packs (a
+/// quarter) always leave room in the budget, so that nobody waits for ever.
+pub fn threads_for(memory_bytes: u64, cores: usize) -> usize {
+    let fit = (memory_bytes / 2 / THREAD_BYTES).max(1);
+    cores.clamp(1, usize::try_from(fit).unwrap_or(1))
 }
 
 /// Figures of a running pipeline, for progress displays.
@@ -97,10 +111,12 @@ pub(crate) struct Shared<'r> {
     pub(crate) options: Options,
     own: PartyId,
     trusted_sealers: Vec<PartyId>,
-    present: RwLock<HashSet<PackId>>,
+    /// Packs that are there whole, with what is known of them.
+    present: RwLock<HashMap<PackId, (PackKind, u64)>>,
     condemned: HashSet<PackId>,
     claims: Vec<Mutex<HashSet<ChunkId>>>,
-    referenced: RwLock<HashSet<PackId>>,
+    /// Packs that this run refers to, with their sizes.
+    referenced: RwLock<HashMap<PackId, u64>>,
     budget: Arc<Budget>,
     failure: Mutex<Option<Error>>,
     failed: AtomicBool,
@@ -125,7 +141,7 @@ impl<'r> Shared<'r> {
         let (meta_id, meta) = repo.current_epoch(EpochKind::Meta)?;
         // Read after the session was announced: the caller's order.
         let condemned = repo.condemned()?;
-        let present = RwLock::new(repo.list_packs()?.into_keys().collect());
+        let present = RwLock::new(whole_packs(repo.list_packs()?, index));
         Ok(Self {
             own,
             trusted_sealers,
@@ -169,14 +185,19 @@ impl<'r> Shared<'r> {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         self.index.find(id, &|signer, at| {
             self.trusted_sealers.contains(&signer)
-                && present.contains(&at.pack)
+                && holds(&present, at)
                 && !self.condemned.contains(&at.pack)
         })
     }
 
-    fn refer(&self, pack: PackId) {
-        if !self.referenced.read().unwrap_or_else(PoisonError::into_inner).contains(&pack) {
-            self.referenced.write().unwrap_or_else(PoisonError::into_inner).insert(pack);
+    fn size_of(&self, pack: &PackId) -> u64 {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        present.get(pack).map_or(0, |(_, size)| *size)
+    }
+
+    fn refer(&self, pack: PackId, size: u64) {
+        if !self.referenced.read().unwrap_or_else(PoisonError::into_inner).contains_key(&pack) {
+            self.referenced.write().unwrap_or_else(PoisonError::into_inner).insert(pack, size);
         }
     }
 
@@ -187,7 +208,7 @@ impl<'r> Shared<'r> {
             return Ok(true);
         }
         if let Some(at) = self.stored(id)? {
-            self.refer(at.pack);
+            self.refer(at.pack, self.size_of(&at.pack));
             return Ok(true);
         }
         Ok(!self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
@@ -200,15 +221,15 @@ impl<'r> Shared<'r> {
         }
         let at = self.stored(id)?;
         if let Some(at) = &at {
-            self.refer(at.pack);
+            self.refer(at.pack, self.size_of(&at.pack));
         }
         Ok(at.is_some())
     }
 
     /// A pack of this run is in the store.
-    fn arrived(&self, pack: PackId) {
-        self.present.write().unwrap_or_else(PoisonError::into_inner).insert(pack);
-        self.refer(pack);
+    fn arrived(&self, pack: PackId, kind: PackKind, size: u64) {
+        self.present.write().unwrap_or_else(PoisonError::into_inner).insert(pack, (kind, size));
+        self.refer(pack, size);
     }
 
     /// Forgets claims that the index now answers for.
@@ -219,12 +240,36 @@ impl<'r> Shared<'r> {
     }
 }
 
+/// Packs of which the listed size is the one that the index knows: a truncated pack must not be
+/// deduplicated against.
+fn whole_packs(
+    mut listed: HashMap<PackId, (PackKind, u64)>,
+    index: &Index,
+) -> HashMap<PackId, (PackKind, u64)> {
+    for segment in index.segments() {
+        for pack in segment.packs() {
+            if listed.get(&pack.id).is_some_and(|there| *there != (pack.kind, pack.size)) {
+                tracing::warn!(pack = %pack.id, "a pack has another size than the index says: what it held is stored anew; run `muster check`");
+                listed.remove(&pack.id);
+            }
+        }
+    }
+    listed
+}
+
+/// Whether a place lies in a pack that is there.
+fn holds(present: &HashMap<PackId, (PackKind, u64)>, at: &Location) -> bool {
+    present.get(&at.pack).is_some_and(|(kind, size)| {
+        *kind == at.kind && u64::from(at.offset) + u64::from(at.sealed_len) <= *size
+    })
+}
+
 /// What a finished pipeline tells.
 pub struct Written<T> {
     /// What the closure answered.
     pub value: T,
-    /// Packs that the point refers to or that this run stored.
-    pub referenced: HashSet<PackId>,
+    /// Packs that the point refers to or that this run stored, with their sizes.
+    pub referenced: HashMap<PackId, u64>,
 }
 
 /// A running pipeline, as its users see it.
@@ -242,7 +287,7 @@ pub fn run<T>(
     counters: Arc<Counters>,
     body: impl FnOnce(&Pipeline<'_, '_>) -> Result<T>,
 ) -> Result<Written<T>> {
-    let threads = options.threads.max(1);
+    let threads = threads_for(options.memory_bytes, options.threads);
     let uploads = options.uploads.max(1);
     let shared = Shared::new(repo, index, options, counters)?;
     let result = std::thread::scope(|scope| {

@@ -148,7 +148,7 @@ pub(super) fn uploader(shared: &Shared<'_>, packs: &Receiver<Ready>, out: &Sende
         drop(parts);
         Counters::add(&shared.counters.bytes_stored, pack.size);
         Counters::add(&shared.counters.packs, 1);
-        shared.arrived(pack.id);
+        shared.arrived(pack.id, pack.kind, pack.size);
         let rows = rows_of(&pack);
         drop((pack.parts, permits));
         out.send(Stored { pack: pack.id, size: pack.size, rows }).map_err(|_| stopped())?;
