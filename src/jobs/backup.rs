@@ -347,9 +347,11 @@ fn capture_one(
     let started = request.clock.now();
     let previous = before.tree(source).map(|tree| (reader, tree));
     let run = |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
+    let has_previous = previous.is_some();
+    let is_about_the_past = |e: &Error| has_previous && matches!(e.kind(), ErrorKind::Damaged | ErrorKind::Store);
     let captured = match run(previous) {
-        // Damage in the past must not keep the present from being saved.
-        Err(error) if error.kind() == ErrorKind::Damaged && !pipeline.has_failed() => {
+        // What is wrong with the past must not keep the present from being saved.
+        Err(error) if is_about_the_past(&error) && !pipeline.has_failed() => {
             tracing::warn!(%error, source = source.name(), "the previous capture cannot be read; reading everything");
             run(None)
         }
@@ -389,8 +391,13 @@ fn capture_one(
             entry.notes = notes;
             Ok(Captured { source: entry, stats, bytes_read: 0 })
         }
-        // The pipeline's own failures, and a wish to stop, end the whole backup.
-        Err(error) if pipeline.has_failed() || error.kind() == ErrorKind::Interrupted => Err(error),
+        // The pipeline's own failures, those of the store, and a wish to stop, are no fault of the
+        // source: they end the whole backup.
+        Err(error)
+            if pipeline.has_failed() || matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Store) =>
+        {
+            Err(error)
+        }
         Err(error) => {
             tracing::error!(source = source.name(), hint = error.remedy().unwrap_or_default(), "{error}");
             entry.error = Some(error.to_string());

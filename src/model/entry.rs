@@ -291,10 +291,11 @@ pub enum Content {
 }
 
 impl Content {
-    /// Length of the stream in bytes.
+    /// Length of the stream in bytes. Absurd lengths that a hostile point claims stop at the
+    /// largest number.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Inline(extents) => extents.iter().map(Extent::len).sum(),
+            Self::Inline(extents) => extents.iter().map(Extent::len).fold(0, u64::saturating_add),
             Self::Tree(tree) => tree.bytes,
         }
     }

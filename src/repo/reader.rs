@@ -172,7 +172,7 @@ impl<'r> Reader<'r> {
     pub fn read_content(&self, content: &Content, range: std::ops::Range<u64>, out: &mut dyn StreamSink) -> Result<()> {
         self.extents(content, range.clone(), &mut |at, extent| {
             let from = range.start.max(at);
-            let to = range.end.min(at + extent.len());
+            let to = range.end.min(at.saturating_add(extent.len()));
             match extent {
                 Extent::Hole { .. } => out.hole(from, to - from),
                 Extent::Chunk { id, start, len } => self.with_chunk(id, |chunk| {

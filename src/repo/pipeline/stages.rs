@@ -8,7 +8,6 @@ use crate::model::{ChunkId, Error, ErrorKind, PackId, Result};
 use crate::repo::format::BlobChunk;
 use crate::repo::index::{Location, Row, build_object};
 use crate::repo::layout::{self, PackKind};
-use crate::repo::limits::PACK_TARGET_BYTES;
 use crate::repo::pack::{BuiltPack, PackBuilder, SealedBlob};
 use crate::repo::seal::{self, Zstd};
 
@@ -102,8 +101,7 @@ fn verify(
 
 pub(super) fn packer(shared: &Shared<'_>, blobs: &Receiver<Sealed>, out: &Sender<Ready>) -> Result<()> {
     let mut zstd = shared.repo.new_zstd()?;
-    // Open packs hold part of the budget; keep them well below the whole.
-    let target = PACK_TARGET_BYTES.min(shared.options.memory_bytes / 8);
+    let target = shared.options.pack_target_bytes();
     let mut open: HashMap<PackKind, (PackBuilder, Vec<Permit>)> = HashMap::new();
     for Sealed { kind, blob, permit } in blobs {
         let (builder, permits) = open.entry(kind).or_insert_with(|| (PackBuilder::new(kind), Vec::new()));

@@ -129,7 +129,17 @@ impl<'s, 'r> Cutter<'s, 'r> {
             ChunkClass::Fine => params.fine,
         };
         let gear = self.shared.repo.derived().gear(class);
-        ChunkStream { cutter: self, gear, sizes, at: 0, end: 0, recipe: Recipe::Short(Vec::new()), hole: 0, written: 0 }
+        ChunkStream {
+            cutter: self,
+            gear,
+            sizes,
+            at: 0,
+            end: 0,
+            recipe: Recipe::Short(Vec::new()),
+            hole: 0,
+            written: 0,
+            is_content: true,
+        }
     }
 
     /// Sends on what is gathered.
@@ -151,6 +161,8 @@ pub(super) struct ChunkStream<'c, 's, 'r> {
     recipe: Recipe,
     hole: u64,
     written: u64,
+    /// Whether it counts as read from a source.
+    is_content: bool,
 }
 
 /// How much is read at once.
@@ -211,8 +223,10 @@ impl ChunkStream<'_, '_, '_> {
         self.end_hole()?;
         self.end += n;
         self.written += n as u64;
-        Counters::add(&self.cutter.shared.counters.bytes_read, n as u64);
-        Counters::add(&self.cutter.shared.counters.bytes, n as u64);
+        if self.is_content {
+            Counters::add(&self.cutter.shared.counters.bytes_read, n as u64);
+            Counters::add(&self.cutter.shared.counters.bytes, n as u64);
+        }
         self.cut_ready()
     }
 
@@ -274,10 +288,11 @@ impl StreamWriter for ChunkStream<'_, '_, '_> {
     }
 }
 
-/// Stores bytes as data.
+/// Stores bytes of our own as data; they do not count as read.
 pub(super) fn store_bytes(shared: &Shared<'_>, seal: &Sender<SealJob>, bytes: &[u8]) -> Result<Content> {
     let mut cutter = Cutter::new(shared, seal);
     let mut stream = cutter.stream(ChunkClass::Bulk);
+    stream.is_content = false;
     stream.write(bytes)?;
     let content = stream.finish()?;
     cutter.finish()?;
