@@ -113,8 +113,7 @@ fn failed_source(list: &PointList, point: &StoredPoint, source: &PointSource) ->
 pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restore> {
     let began = Instant::now();
     if !repo.can_open_data() {
-        return Err(Error::new(ErrorKind::WrongKey, "restore", "the keys at hand open names and sizes only")
-            .hint("give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)"));
+        return Err(repo.no_data_key("restore"));
     }
     let list = repo.points()?;
     let (index, synced) = Index::sync(repo)?;

@@ -128,9 +128,7 @@ impl<'r> Reader<'r> {
         let on = || format!("{name} at {}", at.offset);
         let epoch = self.repo.epoch(&at.epoch)?;
         let Some(identity) = &epoch.identity else {
-            return Err(Error::new(ErrorKind::WrongKey, "open content", "the keys at hand open names and sizes only")
-                .on(on())
-                .hint("give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)"));
+            return Err(self.repo.no_data_key("open content").on(on()));
         };
         let missing = |e: Error| match e.kind() {
             ErrorKind::NotFound => e.with_kind(ErrorKind::Damaged).hint("the pack is gone: run `muster check` to see which points it hurts"),

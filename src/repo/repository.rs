@@ -62,6 +62,7 @@ pub struct Repository {
     labels: Vec<Label>,
     epochs: HashMap<EpochId, OpenEpoch>,
     host: Option<HostKeys>,
+    has_identities: bool,
     cache_dir: PathBuf,
     level: i32,
     zstd_pool: Mutex<Vec<Zstd>>,
@@ -234,9 +235,10 @@ impl Repository {
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
         let Some(identity) = epochs[&current].identity.as_ref() else {
+            let id = trusted.repository();
             return Err(Error::new(ErrorKind::WrongKey, "open the repository", "no key at hand opens its metadata")
                 .on(store.describe())
-                .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
+                .hint(format!("give the recovery kit with --identity file:KIT (that of repository {id}), or run where this host's keys are")));
         };
         let plain = seal::open(&mut Zstd::new(3)?, identity, &trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)
             .map_err(|e| e.on("config's sealed part"))?;
@@ -250,6 +252,7 @@ impl Repository {
             trusted,
             epochs,
             host: with.host,
+            has_identities: !with.identities.is_empty(),
             cache_dir,
             level: with.compression_level,
             zstd_pool: Mutex::new(Vec::new()),
@@ -302,6 +305,16 @@ impl Repository {
     /// Whether content can be opened here.
     pub fn can_open_data(&self) -> bool {
         self.epochs.values().any(|e| e.kind == EpochKind::Data && e.identity.is_some())
+    }
+    /// Why content cannot be opened here, and what to do: for those who wanted to do `what`.
+    pub fn no_data_key(&self, what: &str) -> Error {
+        if self.has_identities {
+            return Error::new(ErrorKind::WrongKey, what, "the identity that was given opens nothing of it")
+                .hint(format!("is it that of another repository? This is repository {}, and its recovery kit names it", self.id()));
+        }
+        Error::new(ErrorKind::WrongKey, what, "the keys at hand open names and sizes only").hint(
+            "give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)",
+        )
     }
     /// Identities of all metadata epochs that this host has.
     pub fn meta_identities(&self) -> Vec<&dyn age::Identity> {

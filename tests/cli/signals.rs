@@ -24,7 +24,7 @@ fn world() -> World {
 }
 
 fn start(world: &World) -> Child {
-    let child = world.command(["backup", "--memory", "32MiB"]).spawn().unwrap();
+    let child = world.command(["backup", "app", "--memory", "32MiB"]).spawn().unwrap();
     wait_until("the source stalls", || world.join("stalled").exists());
     child
 }
