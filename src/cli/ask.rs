@@ -57,7 +57,11 @@ impl Asker {
         let first = prompt(&format!("New passphrase for {what}")).ok_or_else(nobody)?;
         let second = prompt("The same again").ok_or_else(nobody)?;
         if first != second || first.is_empty() {
-            return Err(Error::new(ErrorKind::Usage, "take the passphrase", "the two are not the same, or empty"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "take the passphrase",
+                "the two are not the same, or empty",
+            ));
         }
         Ok(Secret::new(first))
     }

@@ -66,7 +66,12 @@ pub fn secret(reference: &SecretRef, process: &dyn Process) -> Result<Secret<Str
 }
 
 /// A store with retries and limits around it.
-pub fn dress(store: Arc<dyn Store>, engine: &config::EngineConfig, cancel: &Cancel, access: Access) -> Arc<dyn Store> {
+pub fn dress(
+    store: Arc<dyn Store>,
+    engine: &config::EngineConfig,
+    cancel: &Cancel,
+    access: Access,
+) -> Arc<dyn Store> {
     let pace = Arc::new(RealPace::new(cancel.clone()));
     let limits = Limits {
         upload_bytes_per_sec: engine.upload_limit_bytes_per_sec,
@@ -89,7 +94,15 @@ impl<'g> Context<'g> {
         let asker = Asker::new(&*process)?;
         let config = settings::load(global)?;
         let identities = identities(&global.identities, &asker, &*process)?;
-        Ok(Self { global, config, cancel: cancel_on_signals()?, progress: settings::progress(global), process, asker, identities })
+        Ok(Self {
+            global,
+            config,
+            cancel: cancel_on_signals()?,
+            progress: settings::progress(global),
+            process,
+            asker,
+            identities,
+        })
     }
 
     /// Opens the configured repository.
@@ -99,7 +112,8 @@ impl<'g> Context<'g> {
             None => None,
         };
         let root = self.config.repository.root.parse().map_err(|e: Error| {
-            e.on("repository.root").hint("it is the root public key that `muster init` wrote; the recovery kit has it too")
+            e.on("repository.root")
+                .hint("it is the root public key that `muster init` wrote; the recovery kit has it too")
         })?;
         let store = stores::open(&self.config.repository.store)?;
         let with = OpenWith {
@@ -118,7 +132,9 @@ impl<'g> Context<'g> {
         match secret(reference, &*self.process) {
             Ok(text) => HostKeys::parse(&text).map(Some).map_err(|e| e.on(reference.to_string())),
             Err(_) if !self.identities.is_empty() => Ok(None),
-            Err(error) => Err(error.hint("restore the file, or give the recovery kit with --identity file:KIT")),
+            Err(error) => {
+                Err(error.hint("restore the file, or give the recovery kit with --identity file:KIT"))
+            }
         }
     }
 
@@ -131,8 +147,12 @@ impl<'g> Context<'g> {
             .or_else(|| var("HOME").map(|home| home.join(".cache")))
             .map(|dir| dir.join("muster"))
             .ok_or_else(|| {
-                Error::new(ErrorKind::Config, "find a place for the cache", "neither XDG_CACHE_HOME nor HOME is set")
-                    .hint("set engine.cache_dir in muster.toml, or give --cache-dir")
+                Error::new(
+                    ErrorKind::Config,
+                    "find a place for the cache",
+                    "neither XDG_CACHE_HOME nor HOME is set",
+                )
+                .hint("set engine.cache_dir in muster.toml, or give --cache-dir")
             })
     }
 
@@ -149,7 +169,9 @@ impl<'g> Context<'g> {
     fn source(&self, source: &config::SourceConfig, force_read: bool) -> Result<Box<dyn Source>> {
         let name = source.name.clone();
         Ok(match &source.kind {
-            config::SourceKind::Files(files) => Box::new(FilesSource::new(name, files_config(files, force_read))?),
+            config::SourceKind::Files(files) => {
+                Box::new(FilesSource::new(name, files_config(files, force_read))?)
+            }
             config::SourceKind::Command(command) => {
                 Box::new(CommandSource::new(name, self.command_config(command)?, self.process.clone())?)
             }
@@ -195,9 +217,13 @@ impl<'g> Context<'g> {
                 let nothing = CommandConfig { backup: vec!["false".to_owned()], ..CommandConfig::default() };
                 Ok(Box::new(CommandSource::new(stored.name.clone(), nothing, self.process.clone())?))
             }
-            other => Err(Error::new(ErrorKind::Unsupported, "restore the source", format!("this Muster knows no kind {other:?}"))
-                .on(stored.name.clone())
-                .hint("use the Muster that wrote the point, or a newer one")),
+            other => Err(Error::new(
+                ErrorKind::Unsupported,
+                "restore the source",
+                format!("this Muster knows no kind {other:?}"),
+            )
+            .on(stored.name.clone())
+            .hint("use the Muster that wrote the point, or a newer one")),
         }
     }
 }

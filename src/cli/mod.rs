@@ -36,12 +36,17 @@ pub fn run() -> ExitCode {
 fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
     logging::init(global.verbosity)?;
     match command {
+        // These need no configuration.
         Command::Completions(shell) => return commands::completions::run(*shell),
         Command::Init(args) => return commands::init::run(global, args),
+        Command::Key(args @ args::Key::Request { .. }) => return commands::key::request(global, args),
         _ => {}
     }
     let context = Context::new(global)?;
     match command {
+        Command::Completions(_) | Command::Init(_) => {
+            Err(Error::internal("run the command", "it was run already"))
+        }
         Command::Backup(args) => commands::backup::run(&context, args),
         Command::Points(args) => commands::backup::points(&context, args),
         Command::Ls(args) => commands::browse::ls(&context, args),
@@ -49,7 +54,9 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Diff(args) => commands::browse::diff(&context, args),
         Command::Cat(args) => commands::browse::cat(&context, args),
         Command::Restore(args) => commands::restore::run(&context, args),
-        other => Err(Error::internal("run the command", "it is not wired yet").on(other.name())),
+        Command::Check(args) => commands::check::run(&context, args),
+        Command::RepairIndex { dry_run } => commands::check::repair(&context, *dry_run),
+        Command::Key(args) => commands::key::run(&context, args),
     }
 }
 

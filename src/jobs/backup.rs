@@ -17,7 +17,7 @@ use crate::report::progress::Progress;
 use crate::report::stamp::Stamp;
 
 use super::hooks::{Frozen, Hooks};
-use super::points;
+use super::{points, tell};
 
 /// What to back up, and how.
 pub struct BackupRequest<'a> {
@@ -62,7 +62,8 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     // (docs/FORMAT.md section 9.7).
     let session = Session::begin(repo, request)?;
     let (index, synced) = Index::sync(repo)?;
-    let mut warnings: Vec<String> = synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
+    let mut warnings: Vec<String> =
+        synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
     let list = repo.points()?;
     warnings.extend(points::warnings(&list));
     let before = Before::find(repo, &list, &request.job)?;
@@ -82,9 +83,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
             pipeline::run(repo, &index, options, counters.clone(), |pipeline| {
                 let captured = capture_all(pipeline, &reader, &before, request, &counters);
                 let thawed = frozen.thaw();
-                let sources = captured?;
-                thawed?;
-                Ok(sources)
+                Ok((captured?, thawed.err()))
             })
         })
     });
@@ -96,21 +95,58 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
             return Err(error);
         }
     };
-    let captured = written.value;
+    let (captured, thaw_error) = written.value;
+    // What was captured is good, so it is kept; the operator must know at once all the same.
+    // What the hook said may hold content: it goes to the operator, not into the point.
+    if let Some(said) = thaw_error.as_ref().and_then(Error::remedy) {
+        tracing::error!("the application may still be frozen; {said}");
+    }
+    let notes: Vec<String> = thaw_error.iter().map(ToString::to_string).collect();
     let mut outcome = outcome(request, &captured, &counters, warnings);
+    outcome.thaw_error = notes.first().cloned();
     if !request.dry_run {
-        let point = Draft { repo, request, before: &before, session: &session, started }.point(captured, &counters)?;
+        let point = Draft { repo, request, session: &session, started, notes }.point(captured, &counters)?;
         session.renew(repo, request)?;
         check_still_there(repo, &written.referenced)?;
-        let point = Point { commit_before: session.commit_before(repo)?, ended: request.clock.now(), ..point };
-        repo.put_point(&point)?;
-        outcome.point = Some(point.id.to_string());
+        outcome.point = Some(commit(repo, request, &session, point)?.to_string());
         let condemned = repo.condemned()?;
         index.compact(repo, &|pack| !condemned.contains(pack))?;
         session.end_quietly(repo, request);
     }
     outcome.duration_secs = began.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Stores the point. Its number and predecessor are taken now, under a lock of this host, so that two
+/// backups of one job that run at once do not take the same.
+fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, draft: Point) -> Result<Ulid> {
+    let _alone = lock(&repo.cache_dir().join("commit.lock"))?;
+    let (seq, predecessor) = next_number(repo, &repo.points()?, &request.job)?;
+    let point = Point {
+        seq,
+        predecessor,
+        commit_before: session.commit_before(repo)?,
+        ended: request.clock.now(),
+        ..draft
+    };
+    repo.put_point(&point)?;
+    Ok(point.id)
+}
+
+/// Waits for this host's lock; it is free again when the file is closed.
+fn lock(path: &std::path::Path) -> Result<std::fs::File> {
+    let failed = |e| Error::io("take the lock", path.display().to_string(), e);
+    let file = std::fs::File::create(path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+fn next_number(repo: &Repository, list: &PointList, job: &str) -> Result<(u64, Option<Predecessor>)> {
+    let own = repo.writer()?.sign.party();
+    let newest = list.newest_of(&own, job);
+    let seen = Seen::load(repo.cache_dir()).points.get(&format!("{own} {job}")).copied().unwrap_or(0);
+    let seq = newest.map_or(0, |p| p.point.seq).max(seen) + 1;
+    Ok((seq, newest.map(|p| Predecessor { id: p.point.id, hash: p.hash })))
 }
 
 /// Feeds the pipeline's figures to the progress display while `work` runs.
@@ -141,7 +177,8 @@ impl Bell {
     /// Sleeps; whether the bell was rung.
     fn wait(&self, time: Duration) -> bool {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rung, _) = self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
+        let (rung, _) =
+            self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
         *rung
     }
 }
@@ -188,7 +225,8 @@ impl Session {
             return Ok(());
         }
         now.renewal += 1;
-        let next = repo.session(self.id, &request.job, now.renewal, SessionState::Running, request.clock.now())?;
+        let next =
+            repo.session(self.id, &request.job, now.renewal, SessionState::Running, request.clock.now())?;
         let renewed_at = repo.put_session(&next)?;
         let gap = renewed_at.secs_since(now.renewed_at);
         if gap > f64::from(repo.trusted().config.times.lapse_secs) {
@@ -247,45 +285,53 @@ impl SessionNow {
     fn check(&self) -> Result<()> {
         match &self.lapsed {
             None => Ok(()),
-            Some(why) => Err(Error::new(ErrorKind::Interrupted, "commit the point", format!("the session lapsed: {why}"))
-                .hint("run the backup again: what is stored already is not sent again")),
+            Some(why) => Err(Error::new(
+                ErrorKind::Interrupted,
+                "commit the point",
+                format!("the session lapsed: {why}"),
+            )
+            .hint("run the backup again: what is stored already is not sent again")),
         }
     }
 }
 
 /// What the point refers to must not be condemned, and must be there, when it is committed.
-fn check_still_there(repo: &Repository, referenced: &std::collections::HashSet<crate::model::PackId>) -> Result<()> {
+fn check_still_there(
+    repo: &Repository,
+    referenced: &std::collections::HashSet<crate::model::PackId>,
+) -> Result<()> {
     let condemned = repo.condemned()?;
     let present = repo.list_packs()?;
     let lost = referenced.iter().find(|p| condemned.contains(p) || !present.contains_key(p));
     match lost {
         None => Ok(()),
-        Some(pack) => Err(Error::new(ErrorKind::Store, "commit the point", "a pack that it needs was removed or condemned meanwhile")
-            .on(pack.to_string())
-            .retryable()
-            .hint("run the backup again: it stores anew what was removed")),
+        Some(pack) => Err(Error::new(
+            ErrorKind::Store,
+            "commit the point",
+            "a pack that it needs was removed or condemned meanwhile",
+        )
+        .on(pack.to_string())
+        .retryable()
+        .hint("run the backup again: it stores anew what was removed")),
     }
 }
 
 // ---- what was before ----
 
 struct Before {
-    seq: u64,
-    predecessor: Option<Predecessor>,
     sources: Vec<PointSource>,
 }
 
 impl Before {
     fn find(repo: &Repository, list: &PointList, job: &str) -> Result<Self> {
         let own = repo.writer()?.sign.party();
-        let newest = list.newest_of(&own, job);
-        let seen = Seen::load(repo.cache_dir()).points.get(&format!("{own} {job}")).copied().unwrap_or(0);
-        let seq = newest.map_or(0, |p| p.point.seq).max(seen) + 1;
-        let predecessor = newest.map(|p| Predecessor { id: p.point.id, hash: p.hash });
         // For each source the newest capture that did not fail.
         let mut sources: Vec<PointSource> = Vec::new();
-        let mut own_points: Vec<_> =
-            list.points.iter().filter(|p| p.point.writer == own && p.point.job == job && !p.is_void).collect();
+        let mut own_points: Vec<_> = list
+            .points
+            .iter()
+            .filter(|p| p.point.writer == own && p.point.job == job && !p.is_void)
+            .collect();
         own_points.sort_by_key(|p| std::cmp::Reverse(p.point.seq));
         for source in own_points.iter().flat_map(|p| &p.point.sources) {
             let usable = source.catalogue.is_some() && source.status != SourceStatus::Failed;
@@ -293,7 +339,7 @@ impl Before {
                 sources.push(source.clone());
             }
         }
-        Ok(Self { seq, predecessor, sources })
+        Ok(Self { sources })
     }
 
     fn of(&self, source: &dyn Source) -> Option<&PointSource> {
@@ -346,7 +392,8 @@ fn capture_one(
 ) -> Result<Captured> {
     let started = request.clock.now();
     let previous = before.tree(source).map(|tree| (reader, tree));
-    let run = |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
+    let run =
+        |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
     let has_previous = previous.is_some();
     let is_about_the_past = |e: &Error| has_previous && matches!(e.kind(), ErrorKind::Damaged | ErrorKind::Store);
     let captured = match run(previous) {
@@ -399,7 +446,7 @@ fn capture_one(
             Err(error)
         }
         Err(error) => {
-            tracing::error!(source = source.name(), hint = error.remedy().unwrap_or_default(), "{error}");
+            tell(source.name(), &error);
             entry.error = Some(error.to_string());
             Ok(Captured { source: entry, stats: CaptureStats::default(), bytes_read: 0 })
         }
@@ -411,20 +458,21 @@ fn capture_one(
 struct Draft<'a> {
     repo: &'a Repository,
     request: &'a BackupRequest<'a>,
-    before: &'a Before,
     session: &'a Session,
     started: Time,
+    notes: Vec<String>,
 }
 
 impl Draft<'_> {
-    fn point(&self, captured: Vec<Captured>, counters: &Counters) -> Result<Point> {
+    fn point(self, captured: Vec<Captured>, counters: &Counters) -> Result<Point> {
         let now = self.request.clock.now();
         Ok(Point {
             id: Ulid::new(now, random(self.request.entropy)?),
             writer: self.repo.writer()?.sign.party(),
             job: self.request.job.clone(),
-            seq: self.before.seq,
-            predecessor: self.before.predecessor.clone(),
+            // These three are taken at commit.
+            seq: 0,
+            predecessor: None,
             config: self.repo.trusted().config.number,
             session: self.session.id,
             commit_before: now,
@@ -435,12 +483,17 @@ impl Draft<'_> {
             sources: captured.into_iter().map(|c| c.source).collect(),
             totals: counters.totals(),
             muster: env!("CARGO_PKG_VERSION").to_owned(),
-            notes: Vec::new(),
+            notes: self.notes,
         })
     }
 }
 
-fn outcome(request: &BackupRequest<'_>, captured: &[Captured], counters: &Counters, warnings: Vec<String>) -> Backup {
+fn outcome(
+    request: &BackupRequest<'_>,
+    captured: &[Captured],
+    counters: &Counters,
+    warnings: Vec<String>,
+) -> Backup {
     let get = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
     let worst = captured.iter().map(|c| c.source.status).max().unwrap_or(SourceStatus::Complete);
     Backup {
@@ -462,6 +515,7 @@ fn outcome(request: &BackupRequest<'_>, captured: &[Captured], counters: &Counte
         },
         duration_secs: 0.0,
         warnings,
+        thaw_error: None,
     }
 }
 

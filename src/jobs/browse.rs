@@ -65,7 +65,8 @@ impl<'r> Browser<'r> {
                 let level = entry.path.components().count();
                 let is_directory = entry.kind == EntryKind::Directory;
                 // A directory's own row says little when its content was asked for.
-                let shown = if recursive { true } else { level == depth + 1 || (level == depth && !is_directory) };
+                let shown =
+                    if recursive { true } else { level == depth + 1 || (level == depth && !is_directory) };
                 if shown { visit(&source.name, entry) } else { Ok(()) }
             })?;
         }
@@ -121,7 +122,11 @@ impl<'r> Browser<'r> {
             }
             let mut rows = Merge::new(&reader, tree(&old), tree(&new))?;
             while let Some((old, new)) = rows.next(&reader)? {
-                let path = &new.as_ref().or(old.as_ref()).ok_or_else(|| Error::internal("compare", "an empty row"))?.path;
+                let path = &new
+                    .as_ref()
+                    .or(old.as_ref())
+                    .ok_or_else(|| Error::internal("compare", "an empty row"))?
+                    .path;
                 if below.path.as_ref().is_some_and(|b| !path.is_within(b)) {
                     continue;
                 }
@@ -138,7 +143,13 @@ impl<'r> Browser<'r> {
     }
 
     /// `muster cat`: a stream's bytes. Follows a hard link to its first name.
-    pub fn cat(&self, point: &StoredPoint, source: &str, path: Option<&EntryPath>, out: &mut dyn Write) -> Result<u64> {
+    pub fn cat(
+        &self,
+        point: &StoredPoint,
+        source: &str,
+        path: Option<&EntryPath>,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
         let below = Below { source: Some(source.to_owned()), path: path.cloned() };
         let reader = self.reader();
         let found = sources(point, &below)?;
@@ -152,7 +163,8 @@ impl<'r> Browser<'r> {
             entry = from.entry(first)?.ok_or_else(|| nothing_there(&below))?;
         }
         if entry.kind != EntryKind::File || entry.content.is_none() {
-            return Err(Error::new(ErrorKind::Usage, "print the entry", "it is not a file with content").on(format!("{source}:{}", entry.path)));
+            return Err(Error::new(ErrorKind::Usage, "print the entry", "it is not a file with content")
+                .on(format!("{source}:{}", entry.path)));
         }
         let mut sink = WriteSink(out);
         from.read(&entry, 0, entry.size, &mut sink)?;
@@ -169,7 +181,8 @@ fn only_stream(from: &SourceReader<'_>) -> Result<Option<Entry>> {
         Ok(())
     })?;
     if streams.len() > 1 {
-        return Err(Error::new(ErrorKind::Usage, "print the source", "it has more than one stream").hint("name one: SOURCE:PATH"));
+        return Err(Error::new(ErrorKind::Usage, "print the source", "it has more than one stream")
+            .hint("name one: SOURCE:PATH"));
     }
     Ok(streams.pop())
 }
@@ -191,7 +204,10 @@ fn sources<'p>(point: &'p StoredPoint, below: &Below) -> Result<Vec<&'p PointSou
 fn nothing_there(below: &Below) -> Error {
     let path = below.path.as_ref().map(ToString::to_string).unwrap_or_default();
     let source = below.source.clone().unwrap_or_default();
-    Error::new(ErrorKind::NotFound, "find the entry", "there is nothing of this name in the point").on(format!("{source}:{path}"))
+    let named = if path.is_empty() { source } else { format!("{source}:{path}") };
+    Error::new(ErrorKind::NotFound, "find the entry", "there is nothing of this name in the point")
+        .on(named)
+        .hint("see `muster ls POINT` or `muster find NAME`")
 }
 
 /// Writes a stream out, holes as zeros.
@@ -221,7 +237,11 @@ struct Merge {
 }
 
 impl Merge {
-    fn new(reader: &Reader<'_>, old: Option<crate::model::TreeRef>, new: Option<crate::model::TreeRef>) -> Result<Self> {
+    fn new(
+        reader: &Reader<'_>,
+        old: Option<crate::model::TreeRef>,
+        new: Option<crate::model::TreeRef>,
+    ) -> Result<Self> {
         let cursor = |tree: Option<crate::model::TreeRef>| tree.map(|t| Cursor::new(reader, &t)).transpose();
         Ok(Self { old: cursor(old)?, new: cursor(new)?, old_head: None, new_head: None })
     }

@@ -58,7 +58,8 @@ impl Drop for Frozen<'_> {
 }
 
 fn run(what: &str, argv: &[String], timeout_secs: u64, process: &dyn Process) -> Result<()> {
-    let spec = CommandSpec { argv: argv.to_vec(), timeout_secs: Some(timeout_secs), ..CommandSpec::default() };
+    let spec =
+        CommandSpec { argv: argv.to_vec(), timeout_secs: Some(timeout_secs), ..CommandSpec::default() };
     let program = argv.first().cloned().unwrap_or_default();
     let ended = process.spawn(&spec, Wiring::Neither)?.wait()?;
     if ended.is_success() {

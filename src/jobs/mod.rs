@@ -8,3 +8,11 @@ pub mod keys;
 pub mod points;
 pub mod repair;
 pub mod restore;
+
+/// Says that a source failed, with what to do, while the command goes on with the others.
+fn tell(source: &str, error: &crate::model::Error) {
+    match error.remedy() {
+        Some(hint) => tracing::error!("source {source}: {error}; {hint}"),
+        None => tracing::error!("source {source}: {error}"),
+    }
+}

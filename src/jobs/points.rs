@@ -8,6 +8,8 @@ use crate::repo::repository::{PointList, Repository, StoredPoint};
 use crate::report::outcome::{Failure, PointRow, PointSource, Points, Status};
 use crate::report::stamp::Stamp;
 
+const COPY: &str = "this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it";
+
 /// How a person names a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -45,15 +47,20 @@ pub fn resolve<'l>(list: &'l PointList, wanted: &Wanted) -> Result<&'l StoredPoi
             .find(|p| !p.is_void && has_content(&p.point) && job.as_ref().is_none_or(|j| p.point.job == *j))
             .ok_or_else(|| {
                 let of = job.as_ref().map(|j| format!(" of job {j}")).unwrap_or_default();
-                Error::new(ErrorKind::NotFound, "find the latest point", format!("there is none{of}")).hint(hint)
+                Error::new(ErrorKind::NotFound, "find the latest point", format!("there is none{of}"))
+                    .hint(hint)
             }),
         Wanted::Prefix(prefix) => {
             let mut found = list.points.iter().filter(|p| p.point.id.to_string().starts_with(prefix));
             let missing = || not_there(list, prefix);
             let first = found.next().ok_or_else(missing)?;
             if found.next().is_some() {
-                return Err(Error::new(ErrorKind::Usage, "find the point", format!("more than one begins with {prefix}"))
-                    .hint("write more letters of its name"));
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    "find the point",
+                    format!("more than one begins with {prefix}"),
+                )
+                .hint("write more letters of its name"));
             }
             Ok(first)
         }
@@ -67,8 +74,12 @@ fn not_there(list: &PointList, prefix: &str) -> Error {
     }
     if let Some(gone) = list.removed.iter().find(|p| p.point.id.to_string().starts_with(prefix)) {
         let rule = list.tombstones.get(&gone.point.id).map(|t| t.rule.clone()).unwrap_or_default();
-        return Error::new(ErrorKind::NotFound, "use the point", format!("it was removed by the rule {rule:?}"))
-            .on(gone.point.id.to_string());
+        return Error::new(
+            ErrorKind::NotFound,
+            "use the point",
+            format!("it was removed by the rule {rule:?}"),
+        )
+        .on(gone.point.id.to_string());
     }
     Error::new(ErrorKind::NotFound, "find the point", format!("none begins with {prefix}")).hint(hint)
 }
@@ -79,9 +90,29 @@ pub fn warnings(list: &PointList) -> Vec<String> {
     warnings.extend(list.gaps());
     warnings.extend(list.refused.iter().map(|(_, error)| error.to_string()));
     if list.is_copy {
-        warnings.push("this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it".to_owned());
+        warnings.push(COPY.to_owned());
     }
     warnings
+}
+
+/// Jobs of one name by several writers: `latest:JOB` takes the newest of them all.
+pub fn several_writers(list: &PointList) -> Vec<String> {
+    let mut writers: std::collections::BTreeMap<&str, std::collections::BTreeSet<String>> =
+        Default::default();
+    for point in &list.points {
+        writers.entry(&point.point.job).or_default().insert(point.point.writer.to_string());
+    }
+    writers
+        .into_iter()
+        .filter(|(_, who)| who.len() > 1)
+        .map(|(job, who)| {
+            let who: Vec<_> = who.into_iter().collect();
+            format!(
+                "points of job {job} are written by several writers ({}): `latest` takes the newest of all",
+                who.join(", ")
+            )
+        })
+        .collect()
 }
 
 /// `muster points`.
@@ -90,8 +121,11 @@ pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
     let list = repo.points()?;
     let wanted = |p: &&StoredPoint| job.is_none_or(|job| p.point.job == job) && (all || !p.is_void);
     let points = list.points.iter().filter(wanted).map(|p| row(repo, p)).collect();
-    let mut unusable: Vec<Failure> =
-        list.refused.iter().map(|(name, error)| Failure { path: name.to_string(), why: error.why().to_owned() }).collect();
+    let mut unusable: Vec<Failure> = list
+        .refused
+        .iter()
+        .map(|(name, error)| Failure { path: name.to_string(), why: error.why().to_owned() })
+        .collect();
     for point in list.points.iter().filter(|p| p.is_void) {
         unusable.push(Failure {
             path: point.point.id.to_string(),
@@ -100,8 +134,9 @@ pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
     }
     let words = list.vanished.iter().cloned().chain(list.gaps());
     unusable.extend(words.map(|why| Failure { path: "points/".to_owned(), why }));
+    let warnings = several_writers(&list).into_iter().chain(list.is_copy.then(|| COPY.to_owned())).collect();
     tracing::debug!(elapsed = ?began.elapsed(), "listed the points");
-    Ok(Points { points, unusable })
+    Ok(Points { points, unusable, warnings })
 }
 
 fn row(repo: &Repository, stored: &StoredPoint) -> PointRow {

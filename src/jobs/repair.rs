@@ -1,0 +1,296 @@
+//! Repairs. `repair index` writes the index anew from the packs' own directories.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use crate::model::{Error, ErrorKind, Hash, PackId, PartyId, Result};
+use crate::ports::{Cancel, Clock};
+use crate::repo::format::EpochKind;
+use crate::repo::index::object::NOBODY;
+use crate::repo::index::{Index, Row, build_object};
+use crate::repo::layout::{self, PackKind};
+use crate::repo::limits::{DIRECTORY_MAX_BYTES, INDEX_OBJECT_MAX_BYTES, LOCATOR_BYTES, PACK_MAX_BYTES};
+use crate::repo::pack::{OpenedDirectory, PACK_MAGIC, open_directory, parse_locator};
+use crate::repo::pipeline::pack_rows;
+use crate::repo::repository::Repository;
+use crate::repo::sign::{Envelope, Kind};
+use crate::report::Progress;
+use crate::report::human::counted;
+use crate::report::outcome::{Problem, RepairIndex};
+
+use super::check::{finding, reason};
+
+/// Most rows of one index object, and most that are held in memory at once (about 100 bytes each).
+const ROWS_MAX: usize = 1_000_000;
+
+/// A repair, as asked for.
+pub struct RepairIndexRequest<'a> {
+    /// Read everything and write nothing.
+    pub dry_run: bool,
+    /// Told of progress.
+    pub progress: &'a Progress,
+    /// Asks to stop.
+    pub cancel: &'a Cancel,
+    /// Measures how long it takes.
+    pub clock: &'a dyn Clock,
+}
+
+/// Reads the directory of every pack and writes an index that replaces all that is there.
+///
+/// Only blobs whose record this host's key signed become rows that this host deduplicates against.
+/// Others' blobs, and those signed by a key that was revoked since, stand in objects of their own that
+/// help reading and nothing else. Of a pack whose directory cannot be read, the rows that the old index
+/// still knows are kept in the same way: its blobs may be whole.
+pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Result<RepairIndex> {
+    let began = request.clock.now();
+    repo.writer()?;
+    request.progress.stage("read the old index", None, None);
+    let scratch = tempfile::Builder::new()
+        .prefix("repair-")
+        .tempdir_in(repo.cache_dir())
+        .map_err(|e| Error::io("make a folder for the repair", repo.cache_dir().display().to_string(), e))?;
+    // The index is listed before the packs: whatever is replaced names only packs that are listed.
+    let (old, report) = Index::sync_into(repo, scratch.path().join("index"))?;
+    let packs = repo.list_packs()?;
+    let mut repair = Repair {
+        repo,
+        request,
+        old,
+        packs,
+        spool: Spool { dir: scratch.path().to_owned(), files: Vec::new() },
+        rows: BTreeMap::new(),
+        held: 0,
+        found: 0,
+        objects: 0,
+        problems: Vec::new(),
+    };
+    let packs_read = repair.read_packs()?;
+    let chunks_dropped = repair.dropped()?;
+    repair.flush()?;
+    repair.write(report.listed)?;
+    Ok(RepairIndex {
+        dry_run: request.dry_run,
+        packs_read,
+        chunks_found: repair.found,
+        chunks_dropped,
+        index_objects: repair.objects,
+        problems: repair.problems,
+        duration_secs: request.clock.now().secs_since(began),
+    })
+}
+
+/// A repair under way.
+struct Repair<'a> {
+    repo: &'a Repository,
+    request: &'a RepairIndexRequest<'a>,
+    old: Index,
+    packs: HashMap<PackId, (PackKind, u64)>,
+    spool: Spool,
+    /// Rows not yet spooled, by whose they are.
+    rows: BTreeMap<PartyId, Vec<Row>>,
+    held: usize,
+    found: u64,
+    objects: u64,
+    problems: Vec<Problem>,
+}
+
+/// Objects that wait on disk until everything was read: nothing may be replaced before.
+struct Spool {
+    dir: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Repair<'_> {
+    /// Reads all directories; how many could be.
+    fn read_packs(&mut self) -> Result<u64> {
+        let mut packs: Vec<_> = self.packs.iter().map(|(id, (kind, size))| (*id, *kind, *size)).collect();
+        packs.sort_by_key(|(id, ..)| *id);
+        self.request.progress.stage("read pack directories", Some(packs.len() as u64), None);
+        let mut unread = HashSet::new();
+        for (id, kind, size) in &packs {
+            self.request.cancel.check()?;
+            match finding(read_directory(self.repo, *id, *kind, *size))? {
+                Ok(opened) => self.take_pack(*id, *kind, &opened)?,
+                Err(error) => {
+                    unread.insert(*id);
+                    self.problem(*id, *kind, format!("its directory is left out: {}", reason(&error)));
+                }
+            }
+            self.request.progress.add(1, 0);
+        }
+        self.keep_old_rows(&unread)?;
+        Ok((packs.len() - unread.len()) as u64)
+    }
+
+    fn problem(&mut self, id: PackId, kind: PackKind, what: String) {
+        let object = layout::pack(kind, &id).to_string();
+        self.problems.push(Problem { object, what, points_hurt: Vec::new(), paths_hurt: Vec::new() });
+    }
+
+    fn take_pack(&mut self, id: PackId, kind: PackKind, opened: &OpenedDirectory) -> Result<()> {
+        let rows = pack_rows(id, kind, &opened.records);
+        let mut rest = &rows[..];
+        let mut refused = Vec::new();
+        for (signed, record) in opened.directory.blobs.iter().zip(&opened.records) {
+            // There is one row for each chunk of each record.
+            let (of_blob, after) = rest.split_at(record.chunks.len());
+            rest = after;
+            match self.owner(signed) {
+                Ok(owner) => self.take_rows(owner, of_blob)?,
+                Err(error) => refused.push(error),
+            }
+        }
+        if let Some(first) = refused.first() {
+            let what = format!("{} left out: {}", counted(refused.len() as u64, "blob"), reason(first));
+            self.problem(id, kind, what);
+        }
+        Ok(())
+    }
+
+    /// In whose object a blob's rows stand.
+    fn owner(&self, signed: &Envelope) -> Result<PartyId> {
+        let own = self.repo.writer()?.sign.party();
+        let trusted = self.repo.trusted();
+        if trusted.verify_writer(signed, Kind::Blob, None).is_ok() {
+            return Ok(signed.signer);
+        }
+        trusted.verify_writer_past_or_present(signed, Kind::Blob, None)?;
+        // A key of our own that was revoked may have been another's hand.
+        Ok(if signed.signer == own { NOBODY } else { signed.signer })
+    }
+
+    fn take_rows(&mut self, owner: PartyId, rows: &[Row]) -> Result<()> {
+        for row in rows {
+            self.found += u64::from(self.old.find(&row.id, &|_, _| true)?.is_none());
+        }
+        self.rows.entry(owner).or_default().extend_from_slice(rows);
+        self.held += rows.len();
+        if self.held >= ROWS_MAX { self.flush() } else { Ok(()) }
+    }
+
+    /// What the old index knows of packs whose directory cannot be read.
+    fn keep_old_rows(&mut self, unread: &HashSet<PackId>) -> Result<()> {
+        if unread.is_empty() {
+            return Ok(());
+        }
+        for segment in self.old.segments() {
+            for i in 0..segment.len() {
+                let row = segment.row(i)?;
+                let end = u64::from(row.at.offset) + u64::from(row.at.sealed_len);
+                let is_there = self
+                    .packs
+                    .get(&row.at.pack)
+                    .is_some_and(|(kind, size)| *kind == row.at.kind && end <= *size);
+                if unread.contains(&row.at.pack) && is_there {
+                    self.take_rows(NOBODY, &[row])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of the old index whose pack is gone.
+    fn dropped(&self) -> Result<u64> {
+        let mut dropped = 0;
+        for segment in self.old.segments() {
+            for i in 0..segment.len() {
+                dropped += u64::from(!self.packs.contains_key(&segment.row(i)?.at.pack));
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Sorts what is held and lays it on disk as objects to be written.
+    fn flush(&mut self) -> Result<()> {
+        self.held = 0;
+        for (owner, mut rows) in std::mem::take(&mut self.rows) {
+            rows.sort_unstable_by_key(Row::key);
+            rows.dedup_by_key(|row| row.id);
+            for part in rows.chunks(ROWS_MAX) {
+                self.objects += 1;
+                if !self.request.dry_run {
+                    let object = self.build(part, owner, Vec::new())?;
+                    self.spool.add(&object)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, rows: &[Row], owner: PartyId, supersedes: Vec<Hash>) -> Result<Vec<u8>> {
+        let key = &self.repo.writer()?.sign;
+        let (_, meta) = self.repo.current_epoch(EpochKind::Meta)?;
+        let size = |id: &PackId| self.packs.get(id).map_or(0, |(_, size)| *size);
+        let each = rows.iter().map(|row| Ok(*row));
+        self.repo
+            .with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, meta, key, self.repo.id()))
+    }
+
+    /// Writes the objects, and last of all one without rows that puts the old ones out of use: a
+    /// repair that is interrupted has taken nothing away.
+    fn write(&mut self, mut old: Vec<Hash>) -> Result<()> {
+        let mut written = HashSet::new();
+        self.request.progress.stage("write the index", Some(self.objects), None);
+        for path in std::mem::take(&mut self.spool.files) {
+            self.request.cancel.check()?;
+            let object = read_spooled(&path)?;
+            written.insert(self.repo.put_index(&object)?);
+            self.request.progress.add(1, object.len() as u64);
+        }
+        old.retain(|hash| !written.contains(hash));
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.objects += 1;
+        if !self.request.dry_run {
+            let own = self.repo.writer()?.sign.party();
+            let object = self.build(&[], own, old)?;
+            self.repo.put_index(&object)?;
+        }
+        Ok(())
+    }
+}
+
+impl Spool {
+    fn add(&mut self, object: &[u8]) -> Result<()> {
+        let path = self.dir.join(format!("object-{}", self.files.len()));
+        let failed = |e| Error::io("keep an index object", path.display().to_string(), e);
+        std::fs::File::create_new(&path).and_then(|mut file| file.write_all(object)).map_err(failed)?;
+        self.files.push(path);
+        Ok(())
+    }
+}
+
+fn read_spooled(path: &std::path::Path) -> Result<Vec<u8>> {
+    let failed = |e| Error::io("read a kept index object", path.display().to_string(), e);
+    let mut object = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(INDEX_OBJECT_MAX_BYTES).read_to_end(&mut object))
+        .map_err(failed)?;
+    Ok(object)
+}
+
+/// Reads and verifies a pack's directory by two ranges.
+fn read_directory(repo: &Repository, id: PackId, kind: PackKind, size: u64) -> Result<OpenedDirectory> {
+    let name = layout::pack(kind, &id);
+    let bad =
+        |why: &str| Error::new(ErrorKind::Damaged, "read the pack's directory", why).on(name.to_string());
+    let tail = size.checked_sub(LOCATOR_BYTES as u64).ok_or_else(|| bad("the pack is too short"))?;
+    if size > PACK_MAX_BYTES {
+        return Err(bad("the pack is larger than one may be"));
+    }
+    let locator = repo.store().get_range(&name, tail, LOCATOR_BYTES as u64)?;
+    let len = u64::from(parse_locator(&locator, PACK_MAGIC)?);
+    let at = tail.checked_sub(len).ok_or_else(|| bad("its directory would be larger than itself"))?;
+    if len > DIRECTORY_MAX_BYTES as u64 {
+        return Err(bad("its directory is larger than one may be"));
+    }
+    let sealed = repo.store().get_range(&name, at, len)?;
+    let opened = repo.with_zstd(|zstd| open_directory(zstd, &repo.meta_identities(), &sealed, at))?;
+    repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Directory, None)?;
+    if opened.directory.kind != kind {
+        return Err(bad("its directory says that it is the other kind of pack"));
+    }
+    Ok(opened)
+}

@@ -15,6 +15,7 @@ use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
 use crate::report::progress::Progress;
 
 use super::points::{self, Wanted};
+use super::tell;
 
 /// One source of a restore as it was asked for.
 pub struct SourcePlan {
@@ -75,9 +76,13 @@ pub fn plan<'l>(list: &'l PointList, request: &RestoreRequest<'_>) -> Result<Pla
     for (name, _) in &request.selection {
         if !point.point.sources.iter().any(|s| s.name == *name) {
             let names: Vec<_> = point.point.sources.iter().map(|s| s.name.as_str()).collect();
-            return Err(Error::new(ErrorKind::NotFound, "restore", format!("the point has no source {name:?}"))
-                .on(point.point.id.to_string())
-                .hint(format!("it has: {}", names.join(", "))));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "restore",
+                format!("the point has no source {name:?}"),
+            )
+            .on(point.point.id.to_string())
+            .hint(format!("it has: {}", names.join(", "))));
         }
     }
     for source in &point.point.sources {
@@ -91,7 +96,8 @@ pub fn plan<'l>(list: &'l PointList, request: &RestoreRequest<'_>) -> Result<Pla
         }
         // One bare `SOURCE` among paths of it means all of it.
         let whole = wanted.iter().any(|(_, path)| path.is_none());
-        let paths = if whole { Vec::new() } else { wanted.iter().filter_map(|(_, path)| path.clone()).collect() };
+        let paths =
+            if whole { Vec::new() } else { wanted.iter().filter_map(|(_, path)| path.clone()).collect() };
         plan.sources.push((source, Selection { paths }));
     }
     Ok(plan)
@@ -100,8 +106,13 @@ pub fn plan<'l>(list: &'l PointList, request: &RestoreRequest<'_>) -> Result<Pla
 fn failed_source(list: &PointList, point: &StoredPoint, source: &PointSource) -> String {
     let why = source.error.as_deref().unwrap_or("there is nothing of it in this point");
     let earlier = list.points.iter().rev().find(|p| {
-        let has_it = |s: &&PointSource| s.name == source.name && s.status != SourceStatus::Failed && s.catalogue.is_some();
-        p.point.job == point.point.job && !p.is_void && p.stored_at <= point.stored_at && p.point.sources.iter().any(|s| has_it(&s))
+        let has_it = |s: &&PointSource| {
+            s.name == source.name && s.status != SourceStatus::Failed && s.catalogue.is_some()
+        };
+        p.point.job == point.point.job
+            && !p.is_void
+            && p.stored_at <= point.stored_at
+            && p.point.sources.iter().any(|s| has_it(&s))
     });
     match earlier {
         Some(p) => format!("its capture failed ({why}); the newest point that has it is {}", p.point.id),
@@ -124,7 +135,12 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
         dry_run: request.dry_run,
         sources: Vec::new(),
         duration_secs: 0.0,
-        warnings: warnings(&list, &plan, synced.refused.len()),
+        warnings: warnings(
+            &list,
+            &plan,
+            matches!(request.point, Wanted::Latest { .. }),
+            synced.refused.len(),
+        ),
     };
     let bytes: u64 = plan.sources.iter().map(|(s, _)| s.bytes).sum();
     let items: u64 = plan.sources.iter().map(|(s, _)| s.items).sum();
@@ -152,7 +168,7 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
     Ok(outcome)
 }
 
-fn warnings(list: &PointList, plan: &Plan<'_>, index_refused: usize) -> Vec<String> {
+fn warnings(list: &PointList, plan: &Plan<'_>, from_latest: bool, index_refused: usize) -> Vec<String> {
     let mut warnings = points::warnings(list);
     let point = &plan.point.point;
     for source in point.sources.iter().filter(|s| s.status == SourceStatus::Incomplete) {
@@ -161,8 +177,12 @@ fn warnings(list: &PointList, plan: &Plan<'_>, index_refused: usize) -> Vec<Stri
             source.name, source.unreadable, source.changed
         ));
     }
+    if from_latest {
+        warnings.extend(points::several_writers(list));
+    }
     if plan.point.is_void {
-        warnings.push("this point is void: it reached the store late, and parts of it may be gone".to_owned());
+        warnings
+            .push("this point is void: it reached the store late, and parts of it may be gone".to_owned());
     }
     if index_refused > 0 {
         warnings.push(format!("{index_refused} index objects cannot be used: run `muster check`"));
@@ -197,11 +217,20 @@ fn restore_one(
     let report = match source.restore(&from, &asked, request.cancel) {
         Ok(report) => report,
         // Nothing was touched, or somebody asked to stop: that ends the command.
-        Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Exists | ErrorKind::Interrupted | ErrorKind::WrongKey | ErrorKind::Usage) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Refused
+                    | ErrorKind::Exists
+                    | ErrorKind::Interrupted
+                    | ErrorKind::WrongKey
+                    | ErrorKind::Usage
+            ) =>
+        {
             return Err(error);
         }
         Err(error) => {
-            tracing::error!(source = stored.name, hint = error.remedy().unwrap_or_default(), "{error}");
+            tell(&stored.name, &error);
             outcome.error = Some(error.to_string());
             return Ok(outcome);
         }
@@ -217,7 +246,8 @@ fn restore_one(
         verify(&*source, &restored, &target, request, &mut outcome, &mut failures)?;
     }
     outcome.failed = failures.len() as u64;
-    outcome.failures = failures.into_iter().take(FAILURES_KEPT).map(|(path, why)| Failure { path, why }).collect();
+    outcome.failures =
+        failures.into_iter().take(FAILURES_KEPT).map(|(path, why)| Failure { path, why }).collect();
     Ok(outcome)
 }
 
@@ -275,10 +305,22 @@ fn verify(
     let stored = restored.from.source;
     let is_whole = restored.selection.paths.is_empty();
     request.progress.stage("verifying", is_whole.then_some(stored.items), is_whole.then_some(stored.bytes));
-    let VerifyReport { same, different, cannot_tell } = source.verify(restored, target, request.cancel)?;
+    let compared = match source.verify(restored, target, request.cancel) {
+        Ok(report) => report,
+        // What was put back stays, and what is known of it is told.
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
+            failures.push((stored.name.clone(), format!("could not be compared with the point: {error}")));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let VerifyReport { same, different, cannot_tell } = compared;
     outcome.verified = Some(same);
-    failures.extend(different.into_iter().map(|(path, why)| (path, format!("differs from the point: {why}"))));
-    outcome.notes.extend(cannot_tell.into_iter().take(FAILURES_KEPT).map(|(path, why)| format!("cannot tell: {path}: {why}")));
+    failures
+        .extend(different.into_iter().map(|(path, why)| (path, format!("differs from the point: {why}"))));
+    outcome.notes.extend(
+        cannot_tell.into_iter().take(FAILURES_KEPT).map(|(path, why)| format!("cannot tell: {path}: {why}")),
+    );
     Ok(())
 }
 
@@ -286,9 +328,13 @@ fn verify(
 fn refuse_unknown_paths(from: &SourceReader<'_>, selection: &Selection, name: &str) -> Result<()> {
     for path in &selection.paths {
         if from.entry(path)?.is_none() {
-            return Err(Error::new(ErrorKind::NotFound, "restore", "there is nothing of this name in the point")
-                .on(format!("{name}:{path}"))
-                .hint("see `muster ls POINT` or `muster find NAME`"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "restore",
+                "there is nothing of this name in the point",
+            )
+            .on(format!("{name}:{path}"))
+            .hint("see `muster ls POINT` or `muster find NAME`"));
         }
     }
     Ok(())

@@ -295,7 +295,8 @@ impl Content {
     /// largest number.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Inline(extents) => extents.iter().map(Extent::len).fold(0, u64::saturating_add),
+            // Stored lengths may be anything; a sum that is too large fits no reference.
+            Self::Inline(extents) => extents.iter().fold(0, |sum, extent| extent.len().saturating_add(sum)),
             Self::Tree(tree) => tree.bytes,
         }
     }

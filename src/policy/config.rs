@@ -193,7 +193,7 @@ impl Config {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("it has: {}", self.job_names().join(", ")),
         };
-        Error::new(ErrorKind::NotFound, "find the job", "the configuration has no job of that name")
+        Error::new(ErrorKind::Usage, "find the job", "the configuration has no job of that name")
             .on(name)
             .hint(hint)
     }

@@ -30,7 +30,9 @@ mod tests {
         let good = encode(&Time::new(5, 6));
         assert_eq!(good, [0x82, 5, 6]);
         assert_eq!(decode::<Time>(&good, "time").unwrap(), Time::new(5, 6));
-        for bad in [&[0x82, 5, 0x18, 6][..], &[0x9f, 5, 6, 0xff], &[0x83, 5, 6, 7], &[0x82, 5, 6, 0], &[0x82, 5]] {
+        for bad in
+            [&[0x82, 5, 0x18, 6][..], &[0x9f, 5, 6, 0xff], &[0x83, 5, 6, 7], &[0x82, 5, 6, 0], &[0x82, 5]]
+        {
             assert!(decode::<Time>(bad, "time").is_err(), "{bad:?}");
         }
     }

@@ -72,7 +72,13 @@ pub fn first_cut(data: &[u8], gear: &Gear, sizes: Sizes) -> usize {
 }
 
 /// The end of the first byte in `range` after which the bits of the hash above `shift` are zero.
-fn scan(data: &[u8], range: std::ops::Range<usize>, gear: &Gear, hash: &mut u64, shift: u32) -> Option<usize> {
+fn scan(
+    data: &[u8],
+    range: std::ops::Range<usize>,
+    gear: &Gear,
+    hash: &mut u64,
+    shift: u32,
+) -> Option<usize> {
     let start = range.start;
     let limit = 1u64 << shift;
     // Made with 256 words; the array type spares a bounds check for each byte.

@@ -149,6 +149,9 @@ pub struct Revocation {
     /// When, by the root's host.
     #[n(3)]
     pub at: Time,
+    /// Hashes of stored index objects and tombstones of this key that keep their full worth, sorted.
+    #[n(4)]
+    pub kept: Vec<Hash>,
 }
 
 /// Chunk sizes of both classes.

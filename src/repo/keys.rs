@@ -36,6 +36,11 @@ impl HostKeys {
         Ok(Self { sign: new_sign_key(PartyId(party), entropy)?, identity: x25519::Identity::generate() })
     }
 
+    /// Fresh keys for the same party.
+    pub fn renewed(&self, entropy: &dyn Entropy) -> Result<Self> {
+        Ok(Self { sign: new_sign_key(self.sign.party(), entropy)?, identity: x25519::Identity::generate() })
+    }
+
     /// The key file's text.
     pub fn to_file(&self, title: &str) -> Secret<String> {
         let mut text = format!("# Muster: {title}\n# Keep this file secret; it stays on its host.\n");
@@ -56,7 +61,9 @@ impl HostKeys {
         let party = tagged(text, PARTY).ok_or_else(|| bad("there is no party line"))?;
         let party: PartyId = party.parse().map_err(|_| bad("the party line is not an id"))?;
         let seed = tagged(text, SIGNING).ok_or_else(|| bad("there is no signing key line"))?;
-        let seed = Zeroizing::new(from_hex(seed).ok_or_else(|| bad("the signing key is not 64 hexadecimal digits"))?);
+        let seed = Zeroizing::new(
+            from_hex(seed).ok_or_else(|| bad("the signing key is not 64 hexadecimal digits"))?,
+        );
         let identity = text
             .lines()
             .find_map(|line| x25519::Identity::from_str(line.trim()).ok())
@@ -91,6 +98,7 @@ impl RecoveryKit {
 
     /// The kit's text: an age identity file.
     pub fn to_file(&self, repository: &RepositoryId, store: &str, made: &str) -> Secret<String> {
+        let root = self.root.public();
         let mut text = format!(
             "# Muster recovery kit\n\
              # repository {repository}, made {made}\n\
@@ -100,7 +108,12 @@ impl RecoveryKit {
              # Without it nothing can be restored. Move it away from this machine: a printed copy in a\n\
              # safe, a password manager, an encrypted stick. Keep two copies in two places.\n\
              #\n\
-             # Restore:  muster -c muster.toml --identity file:THIS_FILE restore latest --to DIR\n\
+             # To restore on a new machine, write these four lines to muster.toml (less the #):\n\
+             #   version = 1\n\
+             #   [repository]\n\
+             #   store = \"{store}\"\n\
+             #   root = \"{root}\"\n\
+             # and run: muster --identity file:THIS_FILE restore latest --to DIR\n\
              # Or, with no Muster at all: docs/FORMAT.md, section 12 (this file works with `age -i`).\n\
              #\n"
         );
@@ -118,19 +131,27 @@ pub struct Identities {
     /// The root key, where a file had one.
     pub root: Option<SignKey>,
     ages: Vec<Box<dyn age::Identity>>,
+    publics: Vec<String>,
 }
 
 impl Identities {
     /// Adds what a file holds: an age identity file (keys, plugin identities), a recovery kit, an SSH
     /// private key, or any of these sealed with a passphrase. Questions go to `callbacks`.
-    pub fn add_file<C: age::Callbacks>(&mut self, bytes: &Secret<Vec<u8>>, name: &str, callbacks: C) -> Result<()> {
+    pub fn add_file<C: age::Callbacks>(
+        &mut self,
+        bytes: &Secret<Vec<u8>>,
+        name: &str,
+        callbacks: C,
+    ) -> Result<()> {
         let bad = |why: String| {
             Error::new(ErrorKind::Config, "read the identity", why)
                 .on(name.to_owned())
                 .hint("give the recovery kit, an age identity file, or an SSH private key")
         };
         let bytes = bytes.expose();
-        if bytes.starts_with(b"age-encryption.org/") || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----") {
+        if bytes.starts_with(b"age-encryption.org/")
+            || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
+        {
             let inner = open_protected(bytes, name, &callbacks)?;
             return self.add_file(&inner, name, callbacks);
         }
@@ -154,16 +175,20 @@ impl Identities {
                 .hint("give the recovery kit, an age identity file, or an SSH private key")
         };
         if let Some(seed) = tagged(text, ROOT_KEY) {
-            let seed = Zeroizing::new(from_hex(seed).ok_or_else(|| bad("its root key is not 64 hexadecimal digits"))?);
+            let seed = Zeroizing::new(
+                from_hex(seed).ok_or_else(|| bad("its root key is not 64 hexadecimal digits"))?,
+            );
             self.root = Some(SignKey::new(ROOT, &seed));
         }
         let mut found = 0;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Ok(identity) = x25519::Identity::from_str(line) {
+                self.publics.push(identity.to_public().to_string());
                 self.ages.push(Box::new(identity));
             } else if let Ok(plugin) = age::plugin::Identity::from_str(line) {
-                let opened = age::plugin::IdentityPluginV1::new(plugin.plugin(), &[plugin.clone()], callbacks.clone())
-                    .map_err(|e| bad(&e.to_string()))?;
+                let opened =
+                    age::plugin::IdentityPluginV1::new(plugin.plugin(), &[plugin.clone()], callbacks.clone())
+                        .map_err(|e| bad(&e.to_string()))?;
                 self.ages.push(Box::new(opened));
             } else {
                 // The line itself may be a damaged secret: never repeat it.
@@ -185,6 +210,12 @@ impl Identities {
         self.ages.is_empty()
     }
 
+    /// Whether the private half of this X25519 recipient is among them. Of other kinds of key it
+    /// cannot be told without asking for them.
+    pub fn has(&self, recipient: &str) -> bool {
+        self.publics.iter().any(|public| public == recipient)
+    }
+
     /// Borrowed, for opening.
     pub fn as_refs(&self) -> Vec<&dyn age::Identity> {
         self.ages.iter().map(|i| &**i).collect()
@@ -193,14 +224,17 @@ impl Identities {
 
 fn open_protected<C: age::Callbacks>(bytes: &[u8], name: &str, callbacks: &C) -> Result<Secret<Vec<u8>>> {
     use std::io::Read;
-    let bad = |why: String| Error::new(ErrorKind::WrongKey, "open the protected identity", why).on(name.to_owned());
-    let decryptor = age::Decryptor::new(age::armor::ArmoredReader::new(bytes)).map_err(|e| bad(e.to_string()))?;
+    let bad =
+        |why: String| Error::new(ErrorKind::WrongKey, "open the protected identity", why).on(name.to_owned());
+    let decryptor =
+        age::Decryptor::new(age::armor::ArmoredReader::new(bytes)).map_err(|e| bad(e.to_string()))?;
     if !decryptor.is_scrypt() {
         return Err(bad("it is sealed to a key, not to a passphrase".to_owned()));
     }
-    let passphrase = callbacks
-        .request_passphrase(&format!("Passphrase of {name}"))
-        .ok_or_else(|| bad("there is nobody to ask for its passphrase".to_owned()).hint("give it with --passphrase-from env:NAME or file:PATH"))?;
+    let passphrase = callbacks.request_passphrase(&format!("Passphrase of {name}")).ok_or_else(|| {
+        bad("there is nobody to ask for its passphrase".to_owned())
+            .hint("set MUSTER_PASSPHRASE_FROM to env:NAME or file:PATH")
+    })?;
     let identity = age::scrypt::Identity::new(passphrase);
     let mut reader = decryptor
         .decrypt(std::iter::once(&identity as &dyn age::Identity))
@@ -238,17 +272,28 @@ impl AnyRecipient {
             return Ok(Self::X25519(recipient));
         }
         if text.starts_with("ssh-") {
-            let recipient = age::ssh::Recipient::from_str(text)
-                .map_err(|e| Error::new(ErrorKind::Usage, "use the recipient", format!("{e:?}")).on(text.to_owned()))?;
-            return Ok(Self::Ssh(Box::new(recipient), text.to_owned()));
+            let recipient = age::ssh::Recipient::from_str(text).map_err(|e| {
+                Error::new(ErrorKind::Usage, "use the recipient", format!("{e:?}")).on(text.to_owned())
+            })?;
+            // The comment is somebody's name, and would stand in the clear.
+            let key: Vec<&str> = text.split_whitespace().take(2).collect();
+            return Ok(Self::Ssh(Box::new(recipient), key.join(" ")));
         }
         if let Ok(recipient) = age::plugin::Recipient::from_str(text) {
             return Ok(Self::Plugin(recipient));
         }
-        let error = Error::new(ErrorKind::Usage, "use the recipient", "it is neither an age recipient nor an SSH public key")
-            .hint("give the public half: age1…, age1yubikey1…, ssh-ed25519 …");
+        let error = Error::new(
+            ErrorKind::Usage,
+            "use the recipient",
+            "it is neither an age recipient nor an SSH public key",
+        )
+        .hint("give the public half: age1…, age1yubikey1…, ssh-ed25519 …");
         // What might be a private key is not repeated.
-        Err(if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") { error } else { error.on(text.to_owned()) })
+        Err(if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            error
+        } else {
+            error.on(text.to_owned())
+        })
     }
 
     /// Its kind, as the config says it.
@@ -272,7 +317,11 @@ impl AnyRecipient {
     }
 
     /// An epoch's identity as an age file for this recipient.
-    pub fn seal_identity<C: age::Callbacks>(&self, epoch: &x25519::Identity, callbacks: C) -> Result<Vec<u8>> {
+    pub fn seal_identity<C: age::Callbacks>(
+        &self,
+        epoch: &x25519::Identity,
+        callbacks: C,
+    ) -> Result<Vec<u8>> {
         let text = Zeroizing::new(format!("{}\n", epoch.to_string().expose_secret()));
         let plain = text.as_bytes();
         match self {
@@ -283,9 +332,16 @@ impl AnyRecipient {
                 seal::encrypt(&recipient, plain)
             }
             Self::Plugin(recipient) => {
-                let plugin = age::plugin::RecipientPluginV1::new(recipient.plugin(), std::slice::from_ref(recipient), &[], callbacks)
-                    .map_err(|e| Error::new(ErrorKind::Config, "use the recipient's plugin", e.to_string())
-                        .hint("install the plugin's program, for example age-plugin-yubikey"))?;
+                let plugin = age::plugin::RecipientPluginV1::new(
+                    recipient.plugin(),
+                    std::slice::from_ref(recipient),
+                    &[],
+                    callbacks,
+                )
+                .map_err(|e| {
+                    Error::new(ErrorKind::Config, "use the recipient's plugin", e.to_string())
+                        .hint("install the plugin's program, for example age-plugin-yubikey")
+                })?;
                 seal::encrypt(&plugin, plain)
             }
         }
@@ -328,7 +384,8 @@ impl KeyRequest {
             signing_key: keys.sign.public(),
             recipient: keys.identity.to_public().to_string(),
         };
-        let signed = Envelope::sign(&keys.sign, &RepositoryId([0; 16]), Kind::KeyRequest, None, cbor::encode(&body));
+        let signed =
+            Envelope::sign(&keys.sign, &RepositoryId([0; 16]), Kind::KeyRequest, None, cbor::encode(&body));
         Self {
             muster: KEY_REQUEST.to_owned(),
             role: body.role,
@@ -351,7 +408,8 @@ impl KeyRequest {
         }
         let public: PublicKey = self.signing_key.parse().map_err(|_| bad("its signing key is not a key"))?;
         let party: PartyId = self.party.parse().map_err(|_| bad("its party is not an id"))?;
-        x25519::Recipient::from_str(&self.recipient).map_err(|_| bad("its recipient is not an age recipient"))?;
+        x25519::Recipient::from_str(&self.recipient)
+            .map_err(|_| bad("its recipient is not an age recipient"))?;
         let body = KeyRequestBody {
             role: self.role.clone(),
             label: self.label.clone(),

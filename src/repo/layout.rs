@@ -1,5 +1,6 @@
 //! Object names, in one place.
 
+use crate::model::id::to_hex;
 use crate::model::{EpochId, Hash, ObjectName, PackId, PartyId, Result, Ulid};
 
 /// Folders of the repository.
@@ -49,9 +50,22 @@ pub fn parse_config(object: &ObjectName) -> Option<(u64, Hash)> {
     (config(number, &hash) == *object).then_some((number, hash))
 }
 
-/// `keys/<epoch>/<who>.age`.
+/// `keys/<epoch>/<who>.age`: written together with the epoch.
 pub fn key(epoch: &EpochId, who: &PartyId) -> ObjectName {
     name(format!("{KEYS}{epoch}/{who}.age"))
+}
+
+/// `keys/<epoch>/<who>-<k>.age`: written later, `k` at random. A host whose keys rotate gets
+/// a second file so, and nothing is overwritten.
+pub fn added_key(epoch: &EpochId, who: &PartyId, k: [u8; 8]) -> ObjectName {
+    name(format!("{KEYS}{epoch}/{who}-{}.age", to_hex(&k)))
+}
+
+/// Whether the object is a key file of that party, under either form of name.
+pub fn is_key_of(object: &ObjectName, who: &PartyId) -> bool {
+    let rest =
+        object.as_str().starts_with(KEYS).then(|| object.leaf().strip_prefix(&who.to_string())).flatten();
+    rest.and_then(|rest| rest.strip_suffix(".age")).is_some_and(|k| k.is_empty() || k.starts_with('-'))
 }
 
 /// `packs/<kind>/<2 hex>/<id>`.
@@ -144,6 +158,10 @@ mod tests {
         let hash = Hash([1; 32]);
         assert_eq!(parse_config(&config(3, &hash)), Some((3, hash)));
         assert_eq!(parse_config(&checked(&format!("config/3-{hash}")).unwrap()), None);
+
+        let (epoch, who) = (EpochId([1; 8]), PartyId([2; 8]));
+        assert!(is_key_of(&key(&epoch, &who), &who) && is_key_of(&added_key(&epoch, &who, [3; 8]), &who));
+        assert!(!is_key_of(&key(&epoch, &PartyId([3; 8])), &who));
 
         let ulid = Ulid([0; 16]);
         assert_eq!(parse_session(&session(&ulid, 7)), Some((ulid, 7)));

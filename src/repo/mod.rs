@@ -16,7 +16,7 @@ pub mod seal;
 pub mod secrets;
 pub mod seen;
 pub mod sign;
-pub mod tree;
 #[cfg(test)]
 mod testing;
+pub mod tree;
 pub mod trust;

@@ -9,7 +9,8 @@ use super::cbor;
 use super::format::{BlobChunk, BlobRecord, Directory};
 use super::layout::PackKind;
 use super::limits::{
-    BLOB_OPENED_MAX_BYTES, CHUNK_MAX_BYTES, DIRECTORY_MAX_BYTES, LOCATOR_BYTES, PACK_BLOBS_MAX, PACK_MAX_BYTES,
+    BLOB_OPENED_MAX_BYTES, CHUNK_MAX_BYTES, DIRECTORY_MAX_BYTES, LOCATOR_BYTES, PACK_BLOBS_MAX,
+    PACK_MAX_BYTES,
 };
 use super::seal::{self, Zstd};
 use super::sign::{Envelope, Kind, SignKey};
@@ -143,8 +144,11 @@ impl PackBuilder {
         key: &SignKey,
         repository: &RepositoryId,
     ) -> Result<BuiltPack> {
-        let directory =
-            Directory { kind: self.kind, body_hash: Hash(*self.hasher.finalize().as_bytes()), blobs: self.signed };
+        let directory = Directory {
+            kind: self.kind,
+            body_hash: Hash(*self.hasher.finalize().as_bytes()),
+            blobs: self.signed,
+        };
         let envelope = Envelope::sign(key, repository, Kind::Directory, None, cbor::encode(&directory));
         let mut tail = seal::seal(zstd, meta, &cbor::encode(&envelope))?;
         let locator = locator(tail.len(), PACK_MAGIC)?;
@@ -153,7 +157,10 @@ impl PackBuilder {
         let size = self.len + tail.len() as u64;
         self.parts.push(tail);
         if size > PACK_MAX_BYTES {
-            return Err(Error::internal("close the pack", format!("it has {size} bytes, more than a pack may")));
+            return Err(Error::internal(
+                "close the pack",
+                format!("it has {size} bytes, more than a pack may"),
+            ));
         }
         Ok(BuiltPack {
             id: PackId(*self.hasher.finalize().as_bytes()),

@@ -2,6 +2,7 @@
 //! before it is given, and damage is named.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::model::{ChunkId, Content, Entry, EntryPath, Error, ErrorKind, Extent, PackId, Result, TreeRef};
@@ -32,6 +33,7 @@ pub struct Reader<'r> {
     cache: Mutex<Cache>,
     loaded: Condvar,
     cache_bytes_max: usize,
+    bytes_read: AtomicU64,
 }
 
 impl<'r> Reader<'r> {
@@ -44,7 +46,13 @@ impl<'r> Reader<'r> {
             cache: Mutex::new(cache),
             loaded: Condvar::new(),
             cache_bytes_max: cache_bytes_max.max(BLOB_OPENED_MAX_BYTES),
+            bytes_read: AtomicU64::new(0),
         }
+    }
+
+    /// Bytes that were read from the store so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     /// Where a chunk is.
@@ -52,7 +60,9 @@ impl<'r> Reader<'r> {
         self.index.find(id, &|_, _| true)?.ok_or_else(|| {
             Error::new(ErrorKind::Damaged, "find the chunk", "the index does not know it")
                 .on(id.to_string())
-                .hint("run `muster repair index`, which reads it anew from the packs, and then `muster check`")
+                .hint(
+                    "run `muster repair index`, which reads it anew from the packs, and then `muster check`",
+                )
         })
     }
 
@@ -63,13 +73,15 @@ impl<'r> Reader<'r> {
             Ok((blob, range)) => return with(&blob[range]),
             Err(error) => error,
         };
-        // Another writer, or another copy, may have the same chunk whole.
-        let others = |_, at: &Location| at.pack != first.pack || at.offset != first.offset;
-        if let Some(other) = self.index.find(id, &others)?
-            && let Ok((blob, range)) = self.chunk_at(id, &other)
-        {
-            tracing::warn!(error = %failed, "a damaged chunk was read from another copy");
-            return with(&blob[range]);
+        // Another writer, or another copy, may have the same chunk whole; and a false entry of one
+        // writer must not hide the true one of another.
+        let mut tried = vec![(first.pack, first.offset)];
+        while let Some(other) = self.index.find(id, &|_, at| !tried.contains(&(at.pack, at.offset)))? {
+            if let Ok((blob, range)) = self.chunk_at(id, &other) {
+                tracing::warn!(error = %failed, "a damaged chunk was read from another copy");
+                return with(&blob[range]);
+            }
+            tried.push((other.pack, other.offset));
         }
         Err(failed)
     }
@@ -78,8 +90,11 @@ impl<'r> Reader<'r> {
         let blob = self.blob(at)?;
         let range = at.start as usize..at.start as usize + at.len as usize;
         let damaged = |why: &str| {
-            Error::new(ErrorKind::Damaged, "read the chunk", why)
-                .on(format!("{id} in {} at {}", layout::pack(at.kind, &at.pack), at.offset))
+            Error::new(ErrorKind::Damaged, "read the chunk", why).on(format!(
+                "{id} in {} at {}",
+                layout::pack(at.kind, &at.pack),
+                at.offset
+            ))
         };
         let chunk = blob.get(range.clone()).ok_or_else(|| damaged("it would lie outside its blob"))?;
         if self.repo.derived().chunk_id(at.kind, chunk) != *id {
@@ -115,7 +130,10 @@ impl<'r> Reader<'r> {
         cache.bytes += blob.len();
         cache.blobs.insert(key, (blob.clone(), now));
         while cache.bytes > self.cache_bytes_max && cache.blobs.len() > 1 {
-            let Some(oldest) = cache.blobs.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key) else { break };
+            let Some(oldest) = cache.blobs.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key)
+            else {
+                break;
+            };
             if let Some((gone, _)) = cache.blobs.remove(&oldest) {
                 cache.bytes -= gone.len();
             }
@@ -131,10 +149,17 @@ impl<'r> Reader<'r> {
             return Err(self.repo.no_data_key("open content").on(on()));
         };
         let missing = |e: Error| match e.kind() {
-            ErrorKind::NotFound => e.with_kind(ErrorKind::Damaged).hint("the pack is gone: run `muster check` to see which points it hurts"),
+            ErrorKind::NotFound => e
+                .with_kind(ErrorKind::Damaged)
+                .hint("the pack is gone: run `muster check` to see which points it hurts"),
             _ => e,
         };
-        let sealed = self.repo.store().get_range(&name, u64::from(at.offset), u64::from(at.sealed_len)).map_err(missing)?;
+        let sealed = self
+            .repo
+            .store()
+            .get_range(&name, u64::from(at.offset), u64::from(at.sealed_len))
+            .map_err(missing)?;
+        self.bytes_read.fetch_add(sealed.len() as u64, Ordering::Relaxed);
         let limit = (at.opened_len as usize).min(BLOB_OPENED_MAX_BYTES);
         let opened = self
             .repo
@@ -142,7 +167,12 @@ impl<'r> Reader<'r> {
             // The epoch's key is right, so what does not open is damage, not a wrong key.
             .map_err(|e| Error::new(ErrorKind::Damaged, "open the blob", e.why()).on(on()))?;
         if opened.len() != at.opened_len as usize {
-            return Err(Error::new(ErrorKind::Damaged, "open the blob", "it has another length than the index says").on(on()));
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                "open the blob",
+                "it has another length than the index says",
+            )
+            .on(on()));
         }
         Ok(opened)
     }
@@ -167,7 +197,12 @@ impl<'r> Reader<'r> {
     }
 
     /// Writes `range` of a stream into `out`.
-    pub fn read_content(&self, content: &Content, range: std::ops::Range<u64>, out: &mut dyn StreamSink) -> Result<()> {
+    pub fn read_content(
+        &self,
+        content: &Content,
+        range: std::ops::Range<u64>,
+        out: &mut dyn StreamSink,
+    ) -> Result<()> {
         self.extents(content, range.clone(), &mut |at, extent| {
             let from = range.start.max(at);
             let to = range.end.min(at.saturating_add(extent.len()));
@@ -176,7 +211,12 @@ impl<'r> Reader<'r> {
                 Extent::Chunk { id, start, len } => self.with_chunk(id, |chunk| {
                     let whole = u64::from(*start) + u64::from(*len) <= chunk.len() as u64;
                     if !whole {
-                        return Err(Error::new(ErrorKind::Damaged, "read the stream", "an extent lies outside its chunk").on(id.to_string()));
+                        return Err(Error::new(
+                            ErrorKind::Damaged,
+                            "read the stream",
+                            "an extent lies outside its chunk",
+                        )
+                        .on(id.to_string()));
                     }
                     let begin = (u64::from(*start) + (from - at)) as usize;
                     out.data(from, &chunk[begin..begin + (to - from) as usize])
@@ -199,7 +239,11 @@ impl<'r> Reader<'r> {
             }
         }
         if content.len() > limit {
-            return Err(Error::new(ErrorKind::Limit, "read the stream", format!("it has {} bytes, over {limit}", content.len())));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "read the stream",
+                format!("it has {} bytes, over {limit}", content.len()),
+            ));
         }
         let mut out = Collect(Vec::new());
         self.read_content(content, 0..content.len(), &mut out)?;
@@ -213,7 +257,8 @@ impl<'r> Reader<'r> {
         selection: &Selection,
         visit: &mut dyn FnMut(Entry) -> Result<()>,
     ) -> Result<()> {
-        let enter = |first: Option<&EntryPath>, after: Option<&EntryPath>| subtree_may_match(selection, first, after);
+        let enter =
+            |first: Option<&EntryPath>, after: Option<&EntryPath>| subtree_may_match(selection, first, after);
         walk(self, tree, &enter, visit)
     }
 }
@@ -227,7 +272,8 @@ fn subtree_may_match(selection: &Selection, first: Option<&EntryPath>, after: Op
             let on_the_way = wanted.is_within(first);
             let begins_before_end = after.is_none_or(|after| *wanted < *after || after.is_within(wanted));
             let ends_after_begin = *wanted >= *first || first.is_within(wanted);
-            let ancestor_inside = ancestors(wanted).any(|a| a >= *first && after.is_none_or(|after| a < *after));
+            let ancestor_inside =
+                ancestors(wanted).any(|a| a >= *first && after.is_none_or(|after| a < *after));
             on_the_way || (begins_before_end && ends_after_begin) || ancestor_inside
         })
 }
@@ -240,7 +286,8 @@ impl PageSource for Reader<'_> {
     fn page(&self, id: &ChunkId) -> Result<Arc<Vec<u8>>> {
         let at = self.locate(id)?;
         if at.kind != PackKind::Meta {
-            return Err(Error::new(ErrorKind::Damaged, "read the tree", "a page lies in a data pack").on(id.to_string()));
+            return Err(Error::new(ErrorKind::Damaged, "read the tree", "a page lies in a data pack")
+                .on(id.to_string()));
         }
         self.with_chunk(id, |bytes| Ok(Arc::new(bytes.to_vec())))
     }
@@ -268,7 +315,11 @@ impl CaptureReader for SourceReader<'_> {
     fn entries(&self, selection: &Selection, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
         let Some(tree) = &self.source.catalogue else { return Ok(()) };
         self.reader.catalogue(tree, selection, &mut |entry| {
-            if selection.takes(&entry.path) || selection.leads_through(&entry.path) { visit(entry) } else { Ok(()) }
+            if selection.takes(&entry.path) || selection.leads_through(&entry.path) {
+                visit(entry)
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -288,7 +339,12 @@ impl CaptureReader for SourceReader<'_> {
         match &entry.content {
             Some(content) => {
                 if content.len() != entry.size {
-                    return Err(Error::new(ErrorKind::Damaged, "read the entry", "its recipe has another length than it says").on(entry.path.to_string()));
+                    return Err(Error::new(
+                        ErrorKind::Damaged,
+                        "read the entry",
+                        "its recipe has another length than it says",
+                    )
+                    .on(entry.path.to_string()));
                 }
                 self.reader
                     .read_content(content, offset..offset.saturating_add(len), out)
@@ -355,7 +411,12 @@ impl SourceReader<'_> {
             }
             Extent::Chunk { id, start, len } => {
                 if *len as usize > super::limits::CHUNK_MAX_BYTES {
-                    return Err(Error::new(ErrorKind::Damaged, "read the entry", "an extent is larger than a chunk may be").on(path.to_string()));
+                    return Err(Error::new(
+                        ErrorKind::Damaged,
+                        "read the entry",
+                        "an extent is larger than a chunk may be",
+                    )
+                    .on(path.to_string()));
                 }
                 buffer.resize(*len as usize, 0);
                 match content.read_exact(buffer) {

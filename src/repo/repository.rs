@@ -7,26 +7,28 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use age::x25519;
-use minicbor::{Decode, Encode};
+use minicbor::Encode;
 use zeroize::Zeroizing;
 
-use crate::model::{EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid};
-use crate::ports::{Clock, Entropy, ObjectMeta, Put, Store};
+use crate::model::{
+    EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid,
+};
+use crate::ports::{Clock, Entropy, Put, Store};
 
 use super::cbor;
 use super::chunker::Sizes;
 use super::format::{
-    ChunkerParams, Config, ConfigSecret, Epoch, EpochKind, EpochState, Label, Point, Recipient,
-    Session, SessionState, Times, Tombstone, VERSION, Writer,
+    ChunkerParams, Config, ConfigSecret, Epoch, EpochKind, EpochState, Label, Recipient, Session,
+    SessionState, Times, VERSION, Writer,
 };
 use super::keys::{AnyRecipient, HostKeys, Identities, RecoveryKit, parse_epoch_identity};
 use super::layout;
-use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
+use super::limits::SMALL_OBJECT_MAX_BYTES;
 use super::seal::{self, Zstd};
 use super::secrets::Derived;
 use super::seen::Seen;
-use super::sign::{Envelope, Kind, SignKey};
-use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain};
+use super::sign::{Envelope, Kind, PublicKey, SignKey};
+use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
 
 pub use super::points::{PointList, StoredPoint};
 
@@ -62,10 +64,10 @@ pub struct Repository {
     labels: Vec<Label>,
     epochs: HashMap<EpochId, OpenEpoch>,
     host: Option<HostKeys>,
-    has_identities: bool,
     cache_dir: PathBuf,
     level: i32,
     zstd_pool: Mutex<Vec<Zstd>>,
+    given_identities: bool,
 }
 
 /// What `create` made.
@@ -73,7 +75,7 @@ pub struct Created {
     /// The new repository's id.
     pub repository: RepositoryId,
     /// The root's public key, to pin.
-    pub root: super::sign::PublicKey,
+    pub root: PublicKey,
 }
 
 /// What a new repository is made of.
@@ -106,7 +108,8 @@ pub fn create<C: age::Callbacks>(
     clock: &dyn Clock,
 ) -> Result<Created> {
     refuse_non_empty(store)?;
-    let mut recipients = vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
+    let mut recipients =
+        vec![(PartyId(random(entropy)?), AnyRecipient::X25519(new.kit.identity.to_public()))];
     for recipient in &new.recipients {
         recipients.push((PartyId(random(entropy)?), recipient.clone()));
     }
@@ -118,7 +121,11 @@ pub fn create<C: age::Callbacks>(
     }
     let writer_recipient = AnyRecipient::X25519(new.writer.identity.to_public());
     let writer_id = new.writer.sign.party();
-    put_new(store, &layout::key(&meta.id, &writer_id), &writer_recipient.seal_identity(&meta_key, callbacks)?)?;
+    put_new(
+        store,
+        &layout::key(&meta.id, &writer_id),
+        &writer_recipient.seal_identity(&meta_key, callbacks)?,
+    )?;
     let mut labels = vec![
         Label { party: recipients[0].0, text: "recovery kit".to_owned() },
         Label { party: writer_id, text: new.writer_label.clone() },
@@ -158,16 +165,23 @@ pub fn create<C: age::Callbacks>(
 
 fn refuse_non_empty(store: &dyn Store) -> Result<()> {
     store.list("", &mut |meta| {
-        Err(Error::new(ErrorKind::Refused, "make a repository", format!("the place is not empty: it holds {}", meta.name))
-            .on(store.describe())
-            .hint("name an empty folder or prefix; an existing repository is opened, not made"))
+        Err(Error::new(
+            ErrorKind::Refused,
+            "make a repository",
+            format!("the place is not empty: it holds {}", meta.name),
+        )
+        .on(store.describe())
+        .hint("name an empty folder or prefix; an existing repository is opened, not made"))
     })
 }
 
 fn put_new(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<()> {
     match store.put(name, &[bytes])? {
         Put::Created => Ok(()),
-        Put::Exists => Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already").on(name.to_string())),
+        Put::Exists => {
+            Err(Error::new(ErrorKind::Exists, "write the object", "there is one of this name already")
+                .on(name.to_string()))
+        }
     }
 }
 
@@ -190,55 +204,76 @@ fn seal_secret(secret: &ConfigSecret, meta: &x25519::Recipient) -> Result<Vec<u8
 
 /// Reads and verifies the config chain.
 pub fn read_chain(store: &dyn Store, pin: &Pin) -> Result<Trusted> {
+    verify_chain(read_config_objects(store)?, pin)
+}
+
+fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
     let mut names = Vec::new();
     store.list(layout::CONFIG, &mut |meta| {
         names.push(meta.name);
         if names.len() > 100_000 {
-            return Err(Error::new(ErrorKind::Limit, "read the configuration", "there are over 100,000 objects in config/"));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "read the configuration",
+                "there are over 100,000 objects in config/",
+            ));
         }
         Ok(())
     })?;
     if names.is_empty() {
         refuse_foreign_place(store)?;
     }
-    let objects = names
+    names
         .into_iter()
         .map(|name| {
             let bytes = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
             Ok(ConfigObject { name, bytes })
         })
-        .collect::<Result<Vec<_>>>()?;
-    verify_chain(objects, pin)
+        .collect()
 }
 
 /// Tells an empty place from a folder of something else.
 fn refuse_foreign_place(store: &dyn Store) -> Result<()> {
     store.list("", &mut |meta| {
-        Err(Error::new(ErrorKind::NotFound, "open the repository", format!("it has no config/, but holds {}", meta.name))
-            .on(store.describe())
-            .hint("this place holds something else, or its config/ was removed; check the address"))
+        Err(Error::new(
+            ErrorKind::NotFound,
+            "open the repository",
+            format!("it has no config/, but holds {}", meta.name),
+        )
+        .on(store.describe())
+        .hint("this place holds something else, or its config/ was removed; check the address"))
     })
 }
 
 impl Repository {
     /// Opens a repository with whatever keys are at hand.
     pub fn open(store: Arc<dyn Store>, with: OpenWith<'_>) -> Result<Self> {
-        let trusted = read_chain(&*store, &with.pin).map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
+        let trusted = read_chain(&*store, &with.pin)
+            .map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
         let cache_dir = with.cache_root.join(trusted.repository().to_string());
         let mut epochs = HashMap::new();
         for epoch in &trusted.config.epochs {
             let recipient = x25519::Recipient::from_str(&epoch.recipient).map_err(|why| {
-                Error::new(ErrorKind::Damaged, "read the configuration", format!("an epoch's recipient is not one: {why}"))
+                Error::new(
+                    ErrorKind::Damaged,
+                    "read the configuration",
+                    format!("an epoch's recipient is not one: {why}"),
+                )
             })?;
-            let identity = open_epoch(&*store, epoch, with.host.as_ref(), with.identities)?;
+            let is_drill = |host: &&HostKeys| trusted.config.drills.iter().any(|d| d.id == host.sign.party());
+            let host = with.host.as_ref().filter(|host| epoch.kind == EpochKind::Meta || is_drill(host));
+            let identity = open_epoch(&*store, epoch, host, with.identities)?;
             epochs.insert(epoch.id, OpenEpoch { kind: epoch.kind, recipient, identity });
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
         let Some(identity) = epochs[&current].identity.as_ref() else {
-            let id = trusted.repository();
-            return Err(Error::new(ErrorKind::WrongKey, "open the repository", "no key at hand opens its metadata")
-                .on(store.describe())
-                .hint(format!("give the recovery kit with --identity file:KIT (that of repository {id}), or run where this host's keys are")));
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "open the repository",
+                "no key at hand opens its metadata",
+            )
+            .on(store.describe())
+            .hint("give the recovery kit with --identity file:KIT, or run where this host's keys are"));
         };
         let plain = seal::open(&mut Zstd::new(3)?, identity, &trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)
             .map_err(|e| e.on("config's sealed part"))?;
@@ -252,10 +287,10 @@ impl Repository {
             trusted,
             epochs,
             host: with.host,
-            has_identities: !with.identities.is_empty(),
             cache_dir,
             level: with.compression_level,
             zstd_pool: Mutex::new(Vec::new()),
+            given_identities: !with.identities.is_empty(),
         })
     }
 
@@ -283,6 +318,10 @@ impl Repository {
     pub fn label(&self, party: &PartyId) -> Option<&str> {
         self.labels.iter().find(|l| l.party == *party).map(|l| l.text.as_str())
     }
+    /// This host's own keys, admitted or not.
+    pub fn host(&self) -> Option<&HostKeys> {
+        self.host.as_ref()
+    }
     /// All labels.
     pub fn labels(&self) -> &[Label] {
         &self.labels
@@ -302,13 +341,17 @@ impl Repository {
         let id = self.trusted.current_epoch(kind)?.id;
         Ok((id, &self.epoch(&id)?.recipient))
     }
+    /// Whether identities were given for this command, fitting ones or not.
+    pub fn was_given_identities(&self) -> bool {
+        self.given_identities
+    }
     /// Whether content can be opened here.
     pub fn can_open_data(&self) -> bool {
         self.epochs.values().any(|e| e.kind == EpochKind::Data && e.identity.is_some())
     }
     /// Why content cannot be opened here, and what to do: for those who wanted to do `what`.
     pub fn no_data_key(&self, what: &str) -> Error {
-        if self.has_identities {
+        if self.given_identities {
             return Error::new(ErrorKind::WrongKey, what, "the identity that was given opens nothing of it")
                 .hint(format!("is it that of another repository? This is repository {}, and its recovery kit names it", self.id()));
         }
@@ -376,112 +419,6 @@ impl Repository {
             .map_err(|e| e.on(name.to_string()))
     }
 
-    fn get_signed<T>(&self, kind: Kind, name: &ObjectName) -> Result<T>
-    where
-        T: Encode<()> + for<'b> Decode<'b, ()>,
-    {
-        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
-        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        self.trusted.verify_writer(&envelope, kind, Some(name))?;
-        cbor::decode(&envelope.payload, kind.word()).map_err(|e| e.on(name.to_string()))
-    }
-
-    // ---- points ----
-
-    /// Reads one point and checks who signed it.
-    pub fn read_point(&self, meta: &ObjectMeta) -> Result<StoredPoint> {
-        let sealed = self.store.get(&meta.name, POINT_MAX_BYTES as u64)?;
-        let envelope = self.open_envelope(&meta.name, &sealed, POINT_MAX_BYTES)?;
-        let damaged = |e: Error| e.on(meta.name.to_string());
-        let point: Point = match cbor::decode(&envelope.payload, "recovery point") {
-            Ok(point) => point,
-            // An unsigned forgery need not even decode: say first that nobody signed it.
-            Err(error) => {
-                self.trusted.verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
-                return Err(damaged(error));
-            }
-        };
-        self.trusted.verify_point(&envelope, &meta.name, &point)?;
-        if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
-            return Err(damaged(Error::new(ErrorKind::Untrusted, "trust the recovery point", "it does not say what its name and signature say")));
-        }
-        Ok(StoredPoint { hash: envelope.payload_hash(), stored_at: meta.stored_at, is_void: meta.stored_at > point.commit_before, point })
-    }
-
-    /// Every point, oldest first by the store's time, with what is wrong with it.
-    pub fn points(&self) -> Result<PointList> {
-        let mut metas = Vec::new();
-        self.store.list(layout::POINTS, &mut |meta| {
-            metas.push(meta);
-            Ok(())
-        })?;
-        metas.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
-        let tombstones = self.tombstones()?;
-        let mut list = PointList { tombstones, ..PointList::default() };
-        for meta in metas {
-            match self.read_point(&meta) {
-                Ok(point) => list.add(point),
-                Err(error) => list.refused.push((meta.name, error)),
-            }
-        }
-        self.forgive_copied_store(&mut list)?;
-        let mut seen = Seen::load(&self.cache_dir);
-        let before = seen.clone();
-        list.vanished = seen.take_in(&list);
-        if seen != before {
-            seen.save(&self.cache_dir)?;
-        }
-        Ok(list)
-    }
-
-    /// In a store that is a plain copy the times mean nothing, so nothing is void
-    /// (docs/FORMAT.md section 9.1).
-    fn forgive_copied_store(&self, list: &mut PointList) -> Result<()> {
-        if !list.points.iter().any(|p| p.is_void) {
-            return Ok(());
-        }
-        let mut first = None;
-        self.store.list(layout::CONFIG, &mut |meta| {
-            first.get_or_insert(meta.stored_at);
-            Ok(())
-        })?;
-        let Some(first) = first else { return Ok(()) };
-        if list.points.iter().any(|p| p.is_void && first > p.point.commit_before) {
-            list.is_copy = true;
-            list.points.iter_mut().for_each(|p| p.is_void = false);
-        }
-        Ok(())
-    }
-
-    fn tombstones(&self) -> Result<HashMap<Ulid, Tombstone>> {
-        let mut names = Vec::new();
-        self.store.list(layout::TOMBSTONES, &mut |meta| {
-            names.push(meta.name);
-            Ok(())
-        })?;
-        let mut found = HashMap::new();
-        for name in names {
-            match self.get_signed::<Tombstone>(Kind::Tombstone, &name) {
-                Ok(stone) if self.may_remove(&stone) && layout::tombstone(&stone.point) == name => {
-                    found.insert(stone.point, stone);
-                }
-                Ok(_) => tracing::warn!(%name, "a tombstone was written by somebody who may not remove that point"),
-                Err(error) => tracing::warn!(%error, "a tombstone is not taken"),
-            }
-        }
-        Ok(found)
-    }
-
-    fn may_remove(&self, stone: &Tombstone) -> bool {
-        let rights = self.trusted.writer(&stone.by).map_or(0, |w| w.rights);
-        stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0
-    }
-
-    /// Stores a point. Everything it refers to must be durable before.
-    pub fn put_point(&self, point: &Point) -> Result<Hash> {
-        self.put_signed(Kind::Point, &layout::point(&point.id), point)
-    }
-
     // ---- sessions ----
 
     /// Stores renewal `renewal` of a session, and answers with the store's time of it.
@@ -489,13 +426,25 @@ impl Repository {
         let name = layout::session(&session.id, session.renewal);
         self.put_signed(Kind::Session, &name, session)?;
         let meta = self.store.stat(&name)?.ok_or_else(|| {
-            Error::new(ErrorKind::Store, "renew the session", "the object is not there right after it was written").on(name.to_string())
+            Error::new(
+                ErrorKind::Store,
+                "renew the session",
+                "the object is not there right after it was written",
+            )
+            .on(name.to_string())
         })?;
         Ok(meta.stored_at)
     }
 
     /// A session's next state.
-    pub fn session(&self, id: Ulid, job: &str, renewal: u32, state: SessionState, now: Time) -> Result<Session> {
+    pub fn session(
+        &self,
+        id: Ulid,
+        job: &str,
+        renewal: u32,
+        state: SessionState,
+        now: Time,
+    ) -> Result<Session> {
         Ok(Session {
             id,
             writer: self.writer()?.sign.party(),
@@ -560,8 +509,13 @@ impl Repository {
         change: impl FnOnce(&mut Config, &mut Vec<Label>) -> Result<()>,
     ) -> Result<Trusted> {
         if root.public() != self.trusted.config.root {
-            return Err(Error::new(ErrorKind::WrongKey, "change the configuration", "this root key is not this repository's"));
+            return Err(Error::new(
+                ErrorKind::WrongKey,
+                "change the configuration",
+                "this root key is not this repository's",
+            ));
         }
+        self.refuse_if_amended()?;
         let mut config = self.trusted.config.clone();
         let mut labels = self.labels.clone();
         config.number += 1;
@@ -580,17 +534,41 @@ impl Repository {
         Ok(Trusted { config, hash: Hash(*blake3::hash(&bytes).as_bytes()) })
     }
 
+    /// Two configurations of one number would be a fork, which every reader refuses.
+    fn refuse_if_amended(&self) -> Result<()> {
+        self.store.list(layout::CONFIG, &mut |meta| match layout::parse_config(&meta.name) {
+            Some((number, _)) if number > self.trusted.config.number => Err(Error::new(
+                ErrorKind::Refused,
+                "change the configuration",
+                format!("somebody wrote number {number} meanwhile"),
+            )
+            .on(self.store.describe())
+            .hint("run the command again: it will begin from the newest")),
+            _ => Ok(()),
+        })
+    }
+
     fn master(&self) -> Result<Zeroizing<[u8; 32]>> {
         let current = self.trusted.current_epoch(EpochKind::Meta)?.id;
         let identity = self.epoch(&current)?.identity.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::WrongKey, "change the configuration", "no key at hand opens its sealed part")
+            Error::new(
+                ErrorKind::WrongKey,
+                "change the configuration",
+                "no key at hand opens its sealed part",
+            )
         })?;
-        let plain = Zeroizing::new(seal::open(&mut Zstd::new(3)?, identity, &self.trusted.config.sealed, SMALL_OBJECT_MAX_BYTES)?);
+        let plain = Zeroizing::new(seal::open(
+            &mut Zstd::new(3)?,
+            identity,
+            &self.trusted.config.sealed,
+            SMALL_OBJECT_MAX_BYTES,
+        )?);
         let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
         Ok(Zeroizing::new(secret.master))
     }
 
-    /// Stores an epoch's identity for one recipient.
+    /// Stores an epoch's identity for one recipient: for an epoch that is being begun under the
+    /// recipient's plain name, for one that the configuration has already under a fresh name.
     pub fn put_key<C: age::Callbacks>(
         &self,
         epoch: &EpochId,
@@ -598,12 +576,29 @@ impl Repository {
         who: &PartyId,
         recipient: &AnyRecipient,
         callbacks: C,
+        entropy: &dyn Entropy,
     ) -> Result<()> {
         let sealed = recipient.seal_identity(identity, callbacks)?;
-        match self.store.put(&layout::key(epoch, who), &[&sealed])? {
-            // A file of this name is of an earlier, interrupted run of the same command.
-            Put::Created | Put::Exists => Ok(()),
-        }
+        let name = match self.epochs.contains_key(epoch) {
+            true => layout::added_key(epoch, who, random(entropy)?),
+            false => layout::key(epoch, who),
+        };
+        put_new(&*self.store, &name, &sealed)
+    }
+
+    /// Whether `identity` opens the key file of a party in the current metadata epoch.
+    pub fn opens_key_of(&self, who: &PartyId, identity: &dyn age::Identity) -> Result<bool> {
+        let epoch = self.trusted.current_epoch(EpochKind::Meta)?;
+        Ok(open_key_of(&*self.store, epoch, who, identity)?.is_some())
+    }
+
+    /// Every configuration so far, oldest first.
+    pub fn config_history(&self) -> Result<Vec<Config>> {
+        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
+        Ok(verify_whole_chain(read_config_objects(&*self.store)?, &pin)?
+            .into_iter()
+            .map(|t| t.config)
+            .collect())
     }
 }
 
@@ -626,6 +621,32 @@ fn refuse_rollback(cache_dir: &Path, trusted: &Trusted) -> Result<()> {
     Ok(())
 }
 
+fn key_files(store: &dyn Store, epoch: &EpochId) -> Result<Vec<ObjectName>> {
+    let mut names = Vec::new();
+    store.list(&format!("{}{epoch}/", layout::KEYS), &mut |meta| {
+        names.push(meta.name);
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Opens an epoch by the key files of one party: it has several where its keys rotated.
+fn open_key_of(
+    store: &dyn Store,
+    epoch: &Epoch,
+    who: &PartyId,
+    identity: &dyn age::Identity,
+) -> Result<Option<x25519::Identity>> {
+    for name in key_files(store, &epoch.id)?.into_iter().filter(|name| layout::is_key_of(name, who)) {
+        let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let opened = seal::decrypt(&[identity], &sealed).ok().and_then(|plain| parse_epoch_identity(&plain));
+        if let Some(opened) = opened.filter(|i| i.to_public().to_string() == epoch.recipient) {
+            return Ok(Some(opened));
+        }
+    }
+    Ok(None)
+}
+
 fn open_epoch(
     store: &dyn Store,
     epoch: &Epoch,
@@ -633,31 +654,24 @@ fn open_epoch(
     identities: &Identities,
 ) -> Result<Option<x25519::Identity>> {
     let is_it = |identity: &x25519::Identity| identity.to_public().to_string() == epoch.recipient;
-    if let Some(host) = host.filter(|_| epoch.kind == EpochKind::Meta) {
-        let name = layout::key(&epoch.id, &host.sign.party());
-        if store.stat(&name)?.is_some() {
-            let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
-            let opened = seal::decrypt(&[&host.identity], &sealed).ok().and_then(|p| parse_epoch_identity(&p));
-            if let Some(identity) = opened.filter(|i| is_it(i)) {
-                return Ok(Some(identity));
-            }
+    if let Some(host) = host {
+        let opened = open_key_of(store, epoch, &host.sign.party(), &host.identity)?;
+        if opened.is_some() {
+            return Ok(opened);
         }
     }
     if identities.is_empty() {
         return Ok(None);
     }
-    let mut names = Vec::new();
-    store.list(&format!("{}{}/", layout::KEYS, epoch.id), &mut |meta| {
-        names.push(meta.name);
-        Ok(())
-    })?;
     let refs = identities.as_refs();
-    for name in names {
+    for name in key_files(store, &epoch.id)? {
         let sealed = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
         match seal::decrypt(&refs, &sealed) {
             Ok(plain) => match parse_epoch_identity(&plain).filter(|i| is_it(i)) {
                 Some(identity) => return Ok(Some(identity)),
-                None => tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it"),
+                None => {
+                    tracing::warn!(%name, "a key file opens, but does not hold this epoch's key: somebody may have replaced it")
+                }
             },
             Err(error) if error.kind() == ErrorKind::WrongKey => {}
             Err(error) => tracing::warn!(%name, %error, "a key file cannot be read"),

@@ -49,10 +49,8 @@ impl Zstd {
 
     /// One padded frame.
     pub fn compress(&mut self, plain: &[u8]) -> Result<Vec<u8>> {
-        let mut frame = self
-            .compressor
-            .compress(plain)
-            .map_err(|e| Error::internal("compress", e.to_string()))?;
+        let mut frame =
+            self.compressor.compress(plain).map_err(|e| Error::internal("compress", e.to_string()))?;
         pad(&mut frame);
         Ok(frame)
     }
@@ -114,16 +112,25 @@ pub fn decrypt(identities: &[&dyn age::Identity], sealed: &[u8]) -> Result<Vec<u
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(opening)?;
     let mut reader = decryptor.decrypt(identities.iter().copied()).map_err(opening)?;
     let mut plain = Vec::with_capacity(sealed.len());
-    reader
-        .read_to_end(&mut plain)
-        .map_err(|e| Error::new(ErrorKind::Damaged, "decrypt", e.to_string()))?;
+    reader.read_to_end(&mut plain).map_err(|_| {
+        Error::new(ErrorKind::Damaged, "decrypt", "its sealed bytes are damaged or were changed")
+    })?;
     Ok(plain)
 }
 
 fn opening(error: age::DecryptError) -> Error {
     match error {
-        age::DecryptError::NoMatchingKeys | age::DecryptError::KeyDecryptionFailed | age::DecryptError::DecryptionFailed => {
+        age::DecryptError::NoMatchingKeys
+        | age::DecryptError::KeyDecryptionFailed
+        | age::DecryptError::DecryptionFailed => {
             Error::new(ErrorKind::WrongKey, "decrypt", "no key at hand opens it")
+        }
+        // age would advise to upgrade it, but what we read is what we wrote.
+        age::DecryptError::UnknownFormat | age::DecryptError::InvalidHeader => {
+            Error::new(ErrorKind::Damaged, "decrypt", "its age header is damaged")
+        }
+        age::DecryptError::InvalidMac => {
+            Error::new(ErrorKind::Damaged, "decrypt", "its age header is damaged or was changed")
         }
         other => Error::new(ErrorKind::Damaged, "decrypt", other.to_string()),
     }

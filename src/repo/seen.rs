@@ -34,7 +34,8 @@ impl Seen {
     pub fn save(&self, cache_dir: &Path) -> Result<()> {
         let path = path(cache_dir);
         let failed = |e: std::io::Error| Error::io("remember what was seen", path.display().to_string(), e);
-        let text = serde_json::to_vec(self).map_err(|e| Error::internal("remember what was seen", e.to_string()))?;
+        let text =
+            serde_json::to_vec(self).map_err(|e| Error::internal("remember what was seen", e.to_string()))?;
         let file = tempfile::NamedTempFile::new_in(cache_dir).map_err(failed)?;
         std::fs::write(file.path(), text).map_err(failed)?;
         file.persist(&path).map_err(|e| failed(e.error))?;

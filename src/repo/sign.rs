@@ -76,9 +76,9 @@ impl std::fmt::Display for PublicKey {
 impl std::str::FromStr for PublicKey {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        crate::model::id::from_hex(text)
-            .map(Self)
-            .ok_or_else(|| Error::new(ErrorKind::Config, "read the public key", "it is not 64 lower-case hexadecimal digits"))
+        crate::model::id::from_hex(text).map(Self).ok_or_else(|| {
+            Error::new(ErrorKind::Config, "read the public key", "it is not 64 lower-case hexadecimal digits")
+        })
     }
 }
 
@@ -161,9 +161,13 @@ impl Envelope {
             Error::new(ErrorKind::Untrusted, format!("trust the {}", kind.word()), why)
                 .hint("somebody without the key may have written it: look at who can write to the store")
         };
-        let key = VerifyingKey::from_bytes(&public.0).map_err(|_| untrusted("the signer's key is not a valid key"))?;
-        key.verify_strict(&message(repository, kind, name, &self.payload), &Signature::from_bytes(&self.signature))
-            .map_err(|_| untrusted("its signature does not verify"))
+        let key = VerifyingKey::from_bytes(&public.0)
+            .map_err(|_| untrusted("the signer's key is not a valid key"))?;
+        key.verify_strict(
+            &message(repository, kind, name, &self.payload),
+            &Signature::from_bytes(&self.signature),
+        )
+        .map_err(|_| untrusted("its signature does not verify"))
     }
 
     /// Hash of the payload.

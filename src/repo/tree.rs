@@ -125,7 +125,13 @@ pub struct TreeWriter<R: Record> {
 
 impl<R: Record> Default for TreeWriter<R> {
     fn default() -> Self {
-        Self { leaves: Level::default(), branches: Vec::new(), records: 0, bytes: 0, of: std::marker::PhantomData }
+        Self {
+            leaves: Level::default(),
+            branches: Vec::new(),
+            records: 0,
+            bytes: 0,
+            of: std::marker::PhantomData,
+        }
     }
 }
 
@@ -247,7 +253,10 @@ pub enum Node<R: Record> {
 /// Reads a page.
 pub fn load<R: Record>(source: &dyn PageSource, id: &ChunkId, level: u8) -> Result<Node<R>> {
     let bytes = source.page(id)?;
-    let wrong = || Error::new(ErrorKind::Damaged, "read the tree", "a page is not of the level that its parent says").on(id.to_string());
+    let wrong = || {
+        Error::new(ErrorKind::Damaged, "read the tree", "a page is not of the level that its parent says")
+            .on(id.to_string())
+    };
     if level == 0 {
         let page: Page<R> = cbor::decode(&bytes, "tree page")?;
         return if page.level == 0 { Ok(Node::Leaf(page.records)) } else { Err(wrong()) };
@@ -312,7 +321,9 @@ impl<R: Record> Walk<'_, R> {
     fn in_order(&mut self, id: &ChunkId, path: Option<&EntryPath>) -> Result<()> {
         let Some(path) = path else { return Ok(()) };
         if self.last.as_ref().is_some_and(|last| last >= path) {
-            return Err(Error::new(ErrorKind::Damaged, "read the tree", "its paths do not ascend").on(id.to_string()));
+            return Err(
+                Error::new(ErrorKind::Damaged, "read the tree", "its paths do not ascend").on(id.to_string())
+            );
         }
         self.last = Some(path.clone());
         Ok(())
@@ -320,9 +331,15 @@ impl<R: Record> Walk<'_, R> {
 }
 
 fn check_sums(id: &ChunkId, says: (u64, u64), parts: impl Iterator<Item = (u64, u64)>) -> Result<()> {
-    let sum = parts.fold((0u64, 0u64), |sum, part| (sum.0.saturating_add(part.0), sum.1.saturating_add(part.1)));
+    let sum =
+        parts.fold((0u64, 0u64), |sum, part| (sum.0.saturating_add(part.0), sum.1.saturating_add(part.1)));
     if sum != says {
-        return Err(Error::new(ErrorKind::Damaged, "read the tree", "a page's sums are not what its parent says").on(id.to_string()));
+        return Err(Error::new(
+            ErrorKind::Damaged,
+            "read the tree",
+            "a page's sums are not what its parent says",
+        )
+        .on(id.to_string()));
     }
     Ok(())
 }

@@ -47,29 +47,36 @@ fn refuse(why: impl Into<String>) -> Error {
         .hint("do not back up to it or restore from it until you know who wrote to the store; a copy of an earlier state shows what changed")
 }
 
-/// Verifies the whole chain. Takes the objects in any order.
+/// Verifies the whole chain, and answers with the newest. Takes the objects in any order.
 pub fn verify_chain(objects: Vec<ConfigObject>, pin: &Pin) -> Result<Trusted> {
+    verify_whole_chain(objects, pin)?.pop().ok_or_else(no_repository)
+}
+
+fn no_repository() -> Error {
+    Error::new(ErrorKind::NotFound, "open the repository", "there is no repository at this place")
+        .hint("check the store's address, or make one with `muster init`")
+}
+
+/// Verifies the whole chain, and answers with all of it, from number 0 on.
+pub fn verify_whole_chain(objects: Vec<ConfigObject>, pin: &Pin) -> Result<Vec<Trusted>> {
     let mut configs = Vec::with_capacity(objects.len());
     for object in objects {
         configs.push(decode_config(&object)?);
     }
     configs.sort_by_key(|(config, _)| config.number);
-    let mut newest: Option<Trusted> = None;
+    let mut chain: Vec<Trusted> = Vec::with_capacity(configs.len());
     for (config, hash) in configs {
-        check_link(newest.as_ref(), &config, pin)?;
-        newest = Some(Trusted { config, hash });
+        check_link(chain.last(), &config, pin)?;
+        chain.push(Trusted { config, hash });
     }
-    let trusted = newest.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "open the repository", "there is no repository at this place")
-            .hint("check the store's address, or make one with `muster init`")
-    })?;
+    let trusted = chain.last().ok_or_else(no_repository)?;
     if trusted.config.number < pin.lowest {
         return Err(refuse(format!(
             "its newest number is {}, but this host knows number {}: it was rolled back",
             trusted.config.number, pin.lowest
         )));
     }
-    Ok(trusted)
+    Ok(chain)
 }
 
 fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
@@ -78,12 +85,17 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
     let (number, named) = layout::parse_config(&object.name)
         .ok_or_else(|| refuse("an object's name in config/ is not one of ours").on(on()))?;
     if named != hash {
-        return Err(Error::new(ErrorKind::Damaged, "read the configuration", "its bytes are not what its name says").on(on()));
+        return Err(Error::new(
+            ErrorKind::Damaged,
+            "read the configuration",
+            "its bytes are not what its name says",
+        )
+        .on(on()));
     }
-    let envelope: Envelope = cbor::decode(&object.bytes, "configuration's envelope").map_err(|e| e.on(on()))?;
-    let seen: VersionOnly = minicbor::decode(&envelope.payload).map_err(|e| {
-        Error::new(ErrorKind::Damaged, "read the configuration", e.to_string()).on(on())
-    })?;
+    let envelope: Envelope =
+        cbor::decode(&object.bytes, "configuration's envelope").map_err(|e| e.on(on()))?;
+    let seen: VersionOnly = minicbor::decode(&envelope.payload)
+        .map_err(|e| Error::new(ErrorKind::Damaged, "read the configuration", e.to_string()).on(on()))?;
     if seen.version != VERSION {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -106,7 +118,11 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
 fn check_link(before: Option<&Trusted>, config: &Config, pin: &Pin) -> Result<()> {
     let on = || format!("config number {}", config.number);
     if pin.root.is_some_and(|root| root != config.root) {
-        return Err(refuse(format!("it is signed by the root {}, not by the one that is pinned here", config.root)).on(on()));
+        return Err(refuse(format!(
+            "it is signed by the root {}, not by the one that is pinned here",
+            config.root
+        ))
+        .on(on()));
     }
     let Some(before) = before else {
         return if config.number == 0 && config.parent.is_none() {
@@ -174,6 +190,15 @@ impl Trusted {
         self.verify_writer(envelope, kind, name)
     }
 
+    /// Whether the root, when it revoked the key that signed this, named these very stored bytes
+    /// as trusted still (docs/FORMAT.md section 5.3).
+    pub fn is_kept(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>, stored: &Hash) -> bool {
+        self.revocations(envelope.signer).any(|revocation| {
+            revocation.kept.binary_search(stored).is_ok()
+                && envelope.verify(&revocation.signing_key, self.repository(), kind, name).is_ok()
+        })
+    }
+
     /// Checks a point's signature, and that a revoked key signed it only while it was trusted.
     pub fn verify_point(&self, envelope: &Envelope, name: &ObjectName, point: &Point) -> Result<()> {
         if self.verify_writer(envelope, Kind::Point, Some(name)).is_ok() {
@@ -197,7 +222,10 @@ impl Trusted {
 
     fn why_untrusted(&self, envelope: &Envelope, kind: Kind, name: Option<&ObjectName>) -> Error {
         let signer = envelope.signer;
-        let why = if self.revocations(signer).any(|r| envelope.verify(&r.signing_key, self.repository(), kind, name).is_ok()) {
+        let why = if self
+            .revocations(signer)
+            .any(|r| envelope.verify(&r.signing_key, self.repository(), kind, name).is_ok())
+        {
             format!("it is signed with a key of writer {signer} that was revoked")
         } else if self.writer(&signer).is_some() {
             format!("it says that writer {signer} signed it, but the signature does not verify")

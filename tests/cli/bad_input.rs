@@ -136,9 +136,12 @@ fn a_fork_of_the_config_is_refused() {
     let world = with_a_point();
     let repo = world.open(Who::Both);
     let root = world.identities().root.unwrap();
-    for n in 1..=2 {
-        repo.amend_config(&root, Time::from_unix_millis(n), None, |_, _| Ok(())).unwrap();
-    }
+    repo.amend_config(&root, Time::from_unix_millis(1), None, |_, _| Ok(())).unwrap();
+    // Two holders of the root key at once, or one of them not honest.
+    let mut other = repo.trusted().config.clone();
+    (other.number, other.parent, other.made) = (1, Some(repo.trusted().hash), Time::from_unix_millis(2));
+    let (name, bytes) = sign_config(&other, &root);
+    repo.store().put(&name, &[&bytes]).unwrap();
     world.run(["points"]).expect_code(1).says("forked");
 }
 
@@ -199,7 +202,7 @@ fn forged_points_are_named_and_not_used() {
     // Not sealed, and not even decodable.
     repo.store().put(&layout::point(&id(6)), &[b"hello"]).unwrap();
 
-    let points = world.run(["points", "--json"]).ok().json();
+    let points = world.run(["points", "--json"]).expect_code(3).json();
     assert_eq!(points["points"].as_array().unwrap().len(), 1);
     assert_eq!(points["unusable"].as_array().unwrap().len(), 6, "{points}");
     let good = good.point.id.to_string();
@@ -213,7 +216,7 @@ fn forged_points_are_named_and_not_used() {
     world.with_kit(["restore", "latest", "--to", "out"]).ok().says("warning");
     // A forged sequence number leads no backup astray.
     world.backup();
-    assert_eq!(world.run(["points", "--json"]).ok().json()["points"].as_array().unwrap().len(), 2);
+    assert_eq!(world.run(["points", "--json"]).expect_code(3).json()["points"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -225,10 +228,12 @@ fn points_of_a_revoked_writer_count_up_to_the_revocation() {
     let root = world.identities().root.unwrap();
     let writer: PartyId = world.writer.parse().unwrap();
     let trusted = TrustedUpTo { job: "app".to_owned(), seq: 1, hash: first.hash };
+    let kept = repo.worth_keeping(&writer, &world.host_keys().sign.public()).unwrap();
     repo.amend_config(&root, Time::from_unix_millis(1), None, |config, _| {
         let at = config.writers.iter().position(|w| w.id == writer).unwrap();
         let key = config.writers.remove(at).signing_key;
-        config.revocations.push(Revocation { party: writer, signing_key: key, trusted: vec![trusted], at: Time::from_unix_millis(1) });
+        let at = Time::from_unix_millis(1);
+        config.revocations.push(Revocation { party: writer, signing_key: key, trusted: vec![trusted], at, kept });
         Ok(())
     })
     .unwrap();

@@ -225,7 +225,7 @@ fn each_exit_status() {
     world.run(["ls", "01ZZZZ"]).expect_code(1).says("muster points");
     world.run(["ls"]).expect_code(2);
     world.run(["-c", "missing.toml", "points"]).expect_code(2);
-    world.run(["backup", "nojob"]).expect_code(1).says("it has: app");
+    world.run(["backup", "nojob"]).expect_code(2).says("it has: app");
     world.configure("[[job]]\nname = \"half\"\n[[job.source]]\nname = \"gone\"\nkind = \"command\"\nbackup = [\"false\"]");
     world.run(["backup", "half"]).expect_code(3);
     world.run(["init", "--store", "file:///tmp", "--kit", "kit.txt"]).expect_code(4);

@@ -67,7 +67,7 @@ struct RawGlobal {
     /// Answer every question with yes
     #[arg(long, global = true)]
     yes: bool,
-    /// Print errors only
+    /// Print errors and the outcome only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Say more; twice: everything
@@ -465,6 +465,24 @@ impl RawCommand {
     }
 }
 
+/// The address as it is kept: a plain path becomes `file://` with everything from the root.
+fn store_address(given: String) -> Result<String, Error> {
+    if given.contains("://") || given.is_empty() {
+        return Ok(given);
+    }
+    let path = std::path::absolute(&given).map_err(|error| Error::io("find", given, error))?;
+    let mut address = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                address.push(char::from(*byte))
+            }
+            other => address.push_str(&format!("%{other:02X}")),
+        }
+    }
+    Ok(address)
+}
+
 impl RawInit {
     fn validate(self) -> Result<Init> {
         let passphrase = match (self.passphrase, self.passphrase_from) {
@@ -472,10 +490,10 @@ impl RawInit {
             (false, Some(text)) => Passphrase::From(reference("--passphrase-from", &text)?),
             (false, None) => Passphrase::None,
         };
-        check_address(&self.store)
-            .map_err(|error| error.with_kind(ErrorKind::Usage).on("given by --store"))?;
+        let store = store_address(self.store)?;
+        check_address(&store).map_err(|error| error.with_kind(ErrorKind::Usage).on("given by --store"))?;
         Ok(Init {
-            store: self.store,
+            store,
             kit: self.kit,
             writer_label: self.writer_label.map(|text| label("--writer-label", text)).transpose()?,
             recipients: self.recipient,
@@ -594,7 +612,15 @@ impl RawKey {
 
 /// A reference on the command line. Plain text is refused and not repeated.
 fn reference(flag: &str, text: &str) -> Result<SecretRef> {
-    text.parse().map_err(|error: Error| error.with_kind(ErrorKind::Usage).on(format!("given by {flag}")))
+    text.parse().map_err(|error: Error| {
+        let error = error.with_kind(ErrorKind::Usage).on(format!("given by {flag}"));
+        // Only the name of a file that is there is repeated: it can be no secret.
+        if std::path::Path::new(text).is_file() {
+            error.hint(format!("did you mean file:{text}?"))
+        } else {
+            error
+        }
+    })
 }
 
 fn memory(text: &str) -> Result<u64> {

@@ -61,7 +61,7 @@ fn bad_lines_are_refused() {
         "",
         "frobnicate",
         "init --store file:///b",
-        "init --store /b --kit k",
+        "init --store ftp:// --kit k",
         "init --store file:///b --kit k --passphrase --passphrase-from env:P",
         "ls",
         "ls lates!",

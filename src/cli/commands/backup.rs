@@ -21,7 +21,11 @@ pub fn run(context: &Context<'_>, args: &args::Backup) -> Result<Exit> {
         job: job.name.clone(),
         tags,
         sources: context.sources(job, args.force_read)?,
-        hooks: Hooks { freeze: job.freeze.clone(), thaw: job.thaw.clone(), timeout_secs: job.hook_timeout_secs },
+        hooks: Hooks {
+            freeze: job.freeze.clone(),
+            thaw: job.thaw.clone(),
+            timeout_secs: job.hook_timeout_secs,
+        },
         host: host_name(),
         dry_run: args.dry_run,
         threads: context.threads(),

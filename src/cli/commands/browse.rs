@@ -11,11 +11,11 @@ use crate::jobs::browse::{Below, Browser};
 use crate::jobs::points::resolve;
 use crate::model::error::Exit;
 use crate::model::{Entry, Error, ErrorKind, Result};
+use crate::repo::repository::StoredPoint;
 use crate::report::Human;
 use crate::report::json::ListWriter;
 use crate::report::outcome::{FindMatch, LsEntry, ls_header};
 use crate::report::stamp::Stamp;
-use crate::repo::repository::StoredPoint;
 
 use super::restore::wanted;
 
@@ -73,7 +73,9 @@ pub fn find(context: &Context<'_>, args: &args::Find) -> Result<Exit> {
     let list = repo.points()?;
     let points: Vec<&StoredPoint> = match &args.point {
         Some(spec) => vec![resolve(&list, &wanted(spec))?],
-        None => list.points.iter().rev().filter(|p| args.job.as_ref().is_none_or(|j| p.point.job == *j)).collect(),
+        None => {
+            list.points.iter().rev().filter(|p| args.job.as_ref().is_none_or(|j| p.point.job == *j)).collect()
+        }
     };
     let matches = matcher(&args.pattern, args.ignore_case)?;
     let browser = Browser::new(&repo)?;
@@ -86,7 +88,10 @@ pub fn find(context: &Context<'_>, args: &args::Find) -> Result<Exit> {
         entry: LsEntry::new(source, &entry),
     };
     if context.global.json {
-        let nothing = std::collections::BTreeMap::<String, String>::from([("pattern".to_owned(), args.pattern.clone())]);
+        let nothing = std::collections::BTreeMap::<String, String>::from([(
+            "pattern".to_owned(),
+            args.pattern.clone(),
+        )]);
         let mut rows = ListWriter::begin("find", &nothing, "matches", &mut out).map_err(stdout_error)?;
         browser.find(&points, &*matches, &mut |point, source, entry| {
             found += 1;
@@ -140,10 +145,12 @@ pub fn diff(context: &Context<'_>, args: &args::Diff) -> Result<Exit> {
     if context.global.json {
         let head = Head { before: head(before), after: head(after) };
         let mut rows = ListWriter::begin("diff", &head, "changes", &mut out).map_err(stdout_error)?;
-        let summary = browser.diff(before, after, &below, &mut |change| rows.push(change).map_err(stdout_error))?;
+        let summary =
+            browser.diff(before, after, &below, &mut |change| rows.push(change).map_err(stdout_error))?;
         rows.finish(Some(&summary)).map_err(stdout_error)?;
     } else {
-        let summary = browser.diff(before, after, &below, &mut |change| change.render(&mut out).map_err(stdout_error))?;
+        let summary = browser
+            .diff(before, after, &below, &mut |change| change.render(&mut out).map_err(stdout_error))?;
         summary.render(&mut out).map_err(stdout_error)?;
     }
     out.flush().map_err(stdout_error)?;
@@ -153,13 +160,18 @@ pub fn diff(context: &Context<'_>, args: &args::Diff) -> Result<Exit> {
 /// Prints a stream.
 pub fn cat(context: &Context<'_>, args: &args::Cat) -> Result<Exit> {
     if context.global.json {
-        return Err(Error::new(ErrorKind::Usage, "print the entry", "--json does not go with cat, which prints the bytes themselves"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "print the entry",
+            "--json does not go with cat, which prints the bytes themselves",
+        ));
     }
     let repo = context.open(Access::Read)?;
     let list = repo.points()?;
     let point = resolve(&list, &wanted(&args.point))?;
     let mut out = stdout();
-    let written = Browser::new(&repo)?.cat(point, &args.entry.source, args.entry.path.as_ref(), &mut Stdout(&mut out));
+    let written =
+        Browser::new(&repo)?.cat(point, &args.entry.source, args.entry.path.as_ref(), &mut Stdout(&mut out));
     written.map_err(|e| if e.io_kind().is_some() { e.on("standard output") } else { e })?;
     out.flush().map_err(stdout_error)?;
     Ok(Exit::Done)

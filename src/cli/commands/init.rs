@@ -23,7 +23,7 @@ use crate::sys::{OsEntropy, RealClock, RealProcess};
 /// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
 pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let files = Files::plan(global, args)?;
-    let store_url = absolute_store(&args.store)?;
+    let store_url = args.store.clone();
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
         Passphrase::None => None,
@@ -36,28 +36,20 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let id = RepositoryId(random(&OsEntropy)?);
     let label = args.writer_label.clone().unwrap_or_else(host_name);
 
-    // The kit comes first: there must never be a repository without one.
+    // The files come first: there must never be a repository without its kit and keys.
     let made = Human::local().time(RealClock.now());
     let kit_text = kit.to_file(&id, &store_url, &made);
     let kit_text = match &passphrase {
         Some(passphrase) => Secret::new(protect(&kit_text, passphrase)?),
         None => kit_text,
     };
-    write_new(&files.kit, kit_text.expose())?;
-    let new = NewRepository { kit: &kit, id, writer: &writer, writer_label: label.clone(), recipients };
-    let made = make(&store_url, &new, asker);
-    let created = match made {
-        Ok(created) => created,
-        Err(error) => {
-            // The kit opens nothing: no repository came of it.
-            let _ = std::fs::remove_file(&files.kit);
-            return Err(error);
-        }
-    };
-    write_new(&files.keys, writer.to_file(&format!("keys of backup host {label}")).expose())?;
+    let keys_text = writer.to_file(&format!("keys of backup host {label}"));
     let keys_name = files.keys.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let text = template(&store_url, &created.root.to_string(), 0, &format!("file:{keys_name}"));
-    write_new(&files.config, &text)?;
+    let config_text = template(&store_url, &kit.root.public().to_string(), 0, &format!("file:{keys_name}"));
+    let new = NewRepository { kit: &kit, id, writer: &writer, writer_label: label, recipients };
+    let written = files.write(kit_text.expose(), keys_text.expose(), &config_text)?;
+    let created = make(&store_url, &new, asker)?;
+    written.keep();
     let outcome = outcome::Init {
         store: store_url,
         repository: created.repository.to_string(),
@@ -80,15 +72,6 @@ fn make(url: &str, new: &NewRepository<'_>, asker: Asker) -> Result<crate::repo:
     create(&*store, new, asker, &OsEntropy, &RealClock)
 }
 
-/// A path given without a scheme is taken from the working directory.
-fn absolute_store(store: &str) -> Result<String> {
-    if store.contains("://") {
-        return Ok(store.to_owned());
-    }
-    let path = std::path::absolute(store).map_err(|e| Error::io("find", store.to_owned(), e))?;
-    Ok(path.display().to_string())
-}
-
 struct Files {
     kit: PathBuf,
     config: PathBuf,
@@ -99,16 +82,46 @@ impl Files {
     /// None of the files may be there: each could be somebody's only copy.
     fn plan(global: &Global, args: &args::Init) -> Result<Self> {
         let config = global.config.clone();
-        let keys = config.with_file_name("muster.key");
+        let keys = config.with_extension("key");
         let files = Self { kit: args.kit.clone(), config, keys };
         for path in [&files.kit, &files.config, &files.keys] {
             if path.symlink_metadata().is_ok() {
                 return Err(Error::new(ErrorKind::Refused, "write", "the file is there already")
                     .on(path.display().to_string())
-                    .hint("name another place: -c FILE for the configuration, --kit FILE for the recovery kit"));
+                    .hint(
+                        "name another place: -c FILE for the configuration, --kit FILE for the recovery kit",
+                    ));
             }
         }
         Ok(files)
+    }
+
+    /// Writes all or none.
+    fn write(&self, kit: &str, keys: &str, config: &str) -> Result<Written<'_>> {
+        let mut written = Written(Vec::new());
+        for (path, text) in [(&self.kit, kit), (&self.keys, keys), (&self.config, config)] {
+            write_new(path, text)?;
+            written.0.push(path);
+        }
+        Ok(written)
+    }
+}
+
+/// Files that are removed again when this is dropped: no repository came of them.
+struct Written<'f>(Vec<&'f Path>);
+
+impl Written<'_> {
+    /// The files stay.
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod backup;
 pub mod browse;
+pub mod check;
 pub mod completions;
 pub mod init;
+pub mod key;
 pub mod restore;

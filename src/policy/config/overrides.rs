@@ -22,9 +22,17 @@ pub const VARIABLES: [(&str, &str); 9] = [
     ("MUSTER_DOWNLOAD_LIMIT", "engine.download_limit"),
 ];
 
-/// Variables that the command line reads.
-const OTHER_VARIABLES: [&str; 4] =
-    ["MUSTER_CONFIG", "MUSTER_IDENTITY", "MUSTER_LOG", "MUSTER_PASSPHRASE_FROM"];
+/// Variables that the command line reads, and those of the project's own scripts, which may
+/// be set around us.
+const OTHER_VARIABLES: [&str; 7] = [
+    "MUSTER_BENCH_DIR",
+    "MUSTER_BIN",
+    "MUSTER_CONFIG",
+    "MUSTER_IDENTITY",
+    "MUSTER_LOG",
+    "MUSTER_PASSPHRASE_FROM",
+    "MUSTER_TEST_FULL",
+];
 
 /// What applying the environment found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use crate::model::{ChunkId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId,
 use crate::repo::layout;
 use crate::repo::limits::INDEX_OBJECT_MAX_BYTES;
 use crate::repo::repository::Repository;
-use crate::repo::sign::Kind;
+use crate::repo::sign::{Kind, PublicKey};
 
-use super::object::{build_object, open_root};
+use super::object::{NOBODY, build_object, open_root};
 use super::segment::{Segment, SegmentWriter, merge, merged_rows};
 use super::{Location, Row};
 
@@ -36,19 +36,32 @@ pub struct SyncReport {
     pub fetched: usize,
     /// Objects that were passed over, and why. Their chunks are unknown until `repair index`.
     pub refused: Vec<(ObjectName, Error)>,
+    /// Every object that is listed, sorted.
+    pub listed: Vec<Hash>,
+    /// Listed objects that another one replaces, refused ones among them.
+    pub superseded: HashSet<Hash>,
 }
 
-/// Objects that another one replaces. Only a writer's signature lets an object supersede.
+/// What replaces what. An object can only replace objects of its own signer: otherwise one bad
+/// host could make the others' chunks unfindable.
 #[derive(Default)]
 struct Standing {
-    superseded: HashSet<Hash>,
+    /// `(signer, hash)`: this signer says that the object is replaced.
+    claims: HashSet<(PartyId, Hash)>,
+    /// Objects of which that is so, because the same party signed them.
+    replaced: HashSet<Hash>,
 }
 
 impl Index {
     /// Brings this host's cache up to what the store has now.
     pub fn sync(repo: &Repository) -> Result<(Self, SyncReport)> {
-        let dir = repo.cache_dir().join("index");
-        std::fs::create_dir_all(&dir).map_err(|e| Error::io("make the index cache", dir.display().to_string(), e))?;
+        Self::sync_into(repo, repo.cache_dir().join("index"))
+    }
+
+    /// The same with a cache of its own in `dir`; in an empty folder every object is read and
+    /// verified anew.
+    pub fn sync_into(repo: &Repository, dir: PathBuf) -> Result<(Self, SyncReport)> {
+        prepare_dir(&dir, repo.trusted().config.revocations.len())?;
         let mut listed = HashSet::new();
         let mut report = SyncReport::default();
         repo.store().list(layout::INDEX, &mut |meta| {
@@ -56,7 +69,10 @@ impl Index {
                 Some(hash) => {
                     listed.insert(hash);
                 }
-                None => report.refused.push((meta.name, Error::new(ErrorKind::Damaged, "read the index", "its name is not one of ours"))),
+                None => report.refused.push((
+                    meta.name,
+                    Error::new(ErrorKind::Damaged, "read the index", "its name is not one of ours"),
+                )),
             }
             Ok(())
         })?;
@@ -76,7 +92,7 @@ impl Index {
             let covered: HashSet<Hash> = segments.iter().flat_map(|s| s.objects().iter().copied()).collect();
             let mut missing: Vec<Hash> = listed
                 .iter()
-                .filter(|h| !covered.contains(h) && !refused.contains(h) && !standing.has(h))
+                .filter(|h| !covered.contains(h) && !refused.contains(h) && !standing.replaced.contains(h))
                 .copied()
                 .collect();
             missing.sort();
@@ -85,8 +101,18 @@ impl Index {
             }
             for hash in missing {
                 match fetch(repo, &dir, &hash, &mut standing) {
-                    Ok(segment) => segments.push(Arc::new(segment)),
-                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Untrusted | ErrorKind::WrongKey | ErrorKind::NotFound | ErrorKind::Unsupported) => {
+                    Ok(Some(segment)) => segments.push(Arc::new(segment)),
+                    Ok(None) => {}
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::Damaged
+                                | ErrorKind::Untrusted
+                                | ErrorKind::WrongKey
+                                | ErrorKind::NotFound
+                                | ErrorKind::Unsupported
+                        ) =>
+                    {
                         refused.insert(hash);
                         report.refused.push((layout::index(&hash), error));
                     }
@@ -96,17 +122,24 @@ impl Index {
             }
         }
         standing.save(&dir, &listed)?;
+        report.superseded = listed.iter().filter(|h| standing.is_claimed(h)).copied().collect();
+        report.listed = listed.into_iter().collect();
+        report.listed.sort();
         let index = Self { dir, segments: RwLock::new(segments) };
         index.merge_local()?;
         Ok((index, report))
     }
 
-    /// Where a chunk is, by the first segment whose place `accept` takes.
-    pub fn find(&self, id: &ChunkId, accept: &dyn Fn(PartyId, &Location) -> bool) -> Result<Option<Location>> {
+    /// Where a chunk is, by the first segment whose owner and place `accept` takes.
+    pub fn find(
+        &self,
+        id: &ChunkId,
+        accept: &dyn Fn(PartyId, &Location) -> bool,
+    ) -> Result<Option<Location>> {
         for segment in self.segments().iter() {
-            let Some(signer) = segment.signer() else { continue };
+            let Some(owner) = segment.owner() else { continue };
             if let Some(at) = segment.find(id)?
-                && accept(signer, &at)
+                && accept(owner, &at)
             {
                 return Ok(Some(at));
             }
@@ -120,8 +153,14 @@ impl Index {
     }
 
     /// Adds rows of an index object that this host has just stored.
-    pub fn add(&self, signer: PartyId, object: Hash, rows: &[Row], pack_size: &dyn Fn(&PackId) -> u64) -> Result<()> {
-        let mut writer = SegmentWriter::new(&self.dir, signer, vec![object])?;
+    pub fn add(
+        &self,
+        own: PartyId,
+        object: Hash,
+        rows: &[Row],
+        pack_size: &dyn Fn(&PackId) -> u64,
+    ) -> Result<()> {
+        let mut writer = SegmentWriter::new(&self.dir, own, own, vec![object])?;
         for row in rows {
             writer.push(row, pack_size(&row.at.pack))?;
         }
@@ -151,7 +190,7 @@ impl Index {
         let key = &repo.writer()?.sign;
         let own = key.party();
         let mut segments = self.segments();
-        segments.retain(|s| s.signer() == Some(own));
+        segments.retain(|s| s.signer() == Some(own) && s.owner() == Some(own));
         if segments.iter().map(|s| s.objects().len()).sum::<usize>() <= OBJECTS_MAX {
             return Ok(None);
         }
@@ -178,7 +217,8 @@ impl Index {
         is_there: &dyn Fn(&PackId) -> bool,
     ) -> Result<Hash> {
         let key = &repo.writer()?.sign;
-        let sizes: HashMap<PackId, u64> = segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
+        let sizes: HashMap<PackId, u64> =
+            segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
         let size = |id: &PackId| sizes.get(id).copied().unwrap_or(0);
         supersedes.sort();
         supersedes.dedup();
@@ -191,10 +231,15 @@ impl Index {
         })?;
         let (_, meta) = repo.current_epoch(crate::repo::format::EpochKind::Meta)?;
         let each = rows.iter().map(|r| Ok(*r));
-        let object = repo.with_zstd(|zstd| build_object(each, supersedes, key.party(), &size, zstd, meta, key, repo.id()))?;
+        let object = repo.with_zstd(|zstd| {
+            build_object(each, supersedes, key.party(), &size, zstd, meta, key, repo.id())
+        })?;
         let hash = repo.put_index(&object)?;
         let gone: HashSet<PathBuf> = segments.iter().map(|s| s.path().to_owned()).collect();
-        self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|s| !gone.contains(s.path()));
+        self.segments
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|s| !gone.contains(s.path()));
         for path in gone {
             let _ = std::fs::remove_file(path);
         }
@@ -204,13 +249,13 @@ impl Index {
 
     fn merge_local(&self) -> Result<()> {
         let mut segments = self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut by_signer: HashMap<PartyId, Vec<Arc<Segment>>> = HashMap::new();
+        let mut by_signer: HashMap<(PartyId, PartyId), Vec<Arc<Segment>>> = HashMap::new();
         for segment in segments.iter() {
-            if let Some(signer) = segment.signer() {
-                by_signer.entry(signer).or_default().push(segment.clone());
+            if let (Some(signer), Some(owner)) = (segment.signer(), segment.owner()) {
+                by_signer.entry((signer, owner)).or_default().push(segment.clone());
             }
         }
-        for (signer, mut of_signer) in by_signer {
+        for (whose, mut of_signer) in by_signer {
             if of_signer.len() <= SEGMENTS_MAX {
                 continue;
             }
@@ -223,7 +268,7 @@ impl Index {
             }
             let refs: Vec<&Segment> = of_signer.iter().map(|s| &**s).collect();
             let objects = refs.iter().flat_map(|s| s.objects().iter().copied()).collect();
-            let merged = merge(&refs, &self.dir, &new_path(&self.dir)?, signer, objects)?;
+            let merged = merge(&refs, &self.dir, &new_path(&self.dir)?, whose, objects)?;
             let gone: HashSet<PathBuf> = of_signer.iter().map(|s| s.path().to_owned()).collect();
             segments.retain(|s| !gone.contains(s.path()));
             segments.push(Arc::new(merged));
@@ -235,6 +280,25 @@ impl Index {
     }
 }
 
+/// Makes the cache's folder. What was cached before a key was revoked is forgotten, since a
+/// segment does not tell with which key of a party it was signed.
+fn prepare_dir(dir: &std::path::Path, revocations: usize) -> Result<()> {
+    let failed = |e| Error::io("make the index cache", dir.display().to_string(), e);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let mark = dir.join("revocations");
+    let now = revocations.to_string();
+    if std::fs::read_to_string(&mark).is_ok_and(|known| known == now) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).map_err(failed)?.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "seg") || path == Standing::path(dir) {
+            std::fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    std::fs::write(&mark, now).map_err(failed)
+}
+
 fn new_path(dir: &std::path::Path) -> Result<PathBuf> {
     let mut name = [0u8; 8];
     getrandom::fill(&mut name).map_err(|e| Error::internal("name a cache file", e.to_string()))?;
@@ -243,7 +307,8 @@ fn new_path(dir: &std::path::Path) -> Result<PathBuf> {
 
 fn open_segments(dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<Vec<Arc<Segment>>> {
     let mut segments = Vec::new();
-    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read the index cache", dir.display().to_string(), e))?;
+    let entries = std::fs::read_dir(dir)
+        .map_err(|e| Error::io("read the index cache", dir.display().to_string(), e))?;
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|e| e != "seg") {
@@ -251,7 +316,9 @@ fn open_segments(dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<Vec<Ar
         }
         match Segment::open(&path) {
             // An object that is no longer listed may have been pruned: what it said may be gone.
-            Ok(segment) if segment.objects().iter().all(|o| listed.contains(o)) => segments.push(Arc::new(segment)),
+            Ok(segment) if segment.objects().iter().all(|o| listed.contains(o)) => {
+                segments.push(Arc::new(segment))
+            }
             _ => {
                 let _ = std::fs::remove_file(&path);
             }
@@ -261,49 +328,111 @@ fn open_segments(dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<Vec<Ar
     Ok(segments)
 }
 
-fn fetch(repo: &Repository, dir: &std::path::Path, hash: &Hash, standing: &mut Standing) -> Result<Segment> {
+/// Index objects that `key` of `party` signed: what a revocation of it may keep.
+pub fn objects_signed_with(repo: &Repository, party: &PartyId, key: &PublicKey) -> Result<Vec<Hash>> {
+    let mut hashes = Vec::new();
+    repo.store().list(layout::INDEX, &mut |meta| {
+        hashes.extend(layout::parse_index(&meta.name));
+        Ok(())
+    })?;
+    let mut signed = Vec::new();
+    for hash in hashes {
+        let bytes = repo.store().get(&layout::index(&hash), INDEX_OBJECT_MAX_BYTES)?;
+        let is_whole = blake3::hash(&bytes).as_bytes() == &hash.0;
+        match repo.with_zstd(|zstd| Ok(open_root(zstd, &repo.meta_identities(), &bytes)?.envelope)) {
+            Ok(envelope) if is_whole && envelope.signer == *party => {
+                if envelope.verify(key, repo.id(), Kind::Index, None).is_ok() {
+                    signed.push(hash);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%hash, %error, "an index object is not taken"),
+        }
+    }
+    Ok(signed)
+}
+
+/// Fetches an object into a segment of its own; none where it turns out to be replaced.
+fn fetch(
+    repo: &Repository,
+    dir: &std::path::Path,
+    hash: &Hash,
+    standing: &mut Standing,
+) -> Result<Option<Segment>> {
     let name = layout::index(hash);
     let bytes = repo.store().get(&name, INDEX_OBJECT_MAX_BYTES)?;
     if blake3::hash(&bytes).as_bytes() != &hash.0 {
-        return Err(Error::new(ErrorKind::Damaged, "read the index", "its bytes are not what its name says").on(name.to_string()));
+        return Err(Error::new(ErrorKind::Damaged, "read the index", "its bytes are not what its name says")
+            .on(name.to_string()));
     }
     let identities = repo.meta_identities();
     let named = |e: Error| e.on(name.to_string());
     repo.with_zstd(|zstd| {
         let opened = open_root(zstd, &identities, &bytes).map_err(named)?;
-        repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Index, None).map_err(named)?;
+        let has_full_worth = repo.trusted().verify_writer(&opened.envelope, Kind::Index, None).is_ok()
+            || repo.trusted().is_kept(&opened.envelope, Kind::Index, None, hash);
+        if !has_full_worth {
+            repo.trusted()
+                .verify_writer_past_or_present(&opened.envelope, Kind::Index, None)
+                .map_err(named)?;
+        }
+        let signer = opened.envelope.signer;
+        if standing.claims.contains(&(signer, *hash)) {
+            standing.replaced.insert(*hash);
+            return Ok(None);
+        }
         let sizes: HashMap<PackId, u64> = opened.root.packs.iter().map(|p| (p.id, p.size)).collect();
-        let mut writer = SegmentWriter::new(dir, opened.owner, vec![*hash])?;
+        // What a revoked key signed is good for reading, where chunk ids prove it, and no more.
+        let owner = if has_full_worth { opened.owner } else { NOBODY };
+        let mut writer = SegmentWriter::new(dir, signer, owner, vec![*hash])?;
         opened
-            .rows(zstd, &identities, &mut |row| writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0)))
+            .rows(zstd, &identities, &mut |row| {
+                writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0))
+            })
             .map_err(named)?;
-        standing.superseded.extend(opened.root.supersedes.iter().copied());
-        writer.finish(&new_path(dir)?)
+        if has_full_worth {
+            standing.claims.extend(opened.root.supersedes.iter().map(|h| (signer, *h)));
+        }
+        writer.finish(&new_path(dir)?).map(Some)
     })
 }
 
 impl Standing {
-    fn has(&self, hash: &Hash) -> bool {
-        self.superseded.contains(hash)
+    fn is_claimed(&self, hash: &Hash) -> bool {
+        self.claims.iter().any(|(_, h)| h == hash)
     }
 
     fn is_stale(&self, segment: &Segment) -> bool {
-        segment.objects().iter().any(|o| self.has(o))
+        let claimed = |signer, object: &Hash| self.claims.contains(&(signer, *object));
+        segment.signer().is_none_or(|signer| segment.objects().iter().any(|o| claimed(signer, o)))
     }
 
     fn path(dir: &std::path::Path) -> PathBuf {
         dir.join("superseded")
     }
 
+    /// What earlier syncs found out: lines of `<signer> <hash>`, and of a lone `<hash>`.
     fn load(&mut self, dir: &std::path::Path) {
         let text = std::fs::read_to_string(Self::path(dir)).unwrap_or_default();
-        self.superseded.extend(text.lines().filter_map(|line| line.parse::<Hash>().ok()));
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some((signer, hash)) => {
+                    if let (Ok(signer), Ok(hash)) = (signer.parse(), hash.parse()) {
+                        self.claims.insert((signer, hash));
+                    }
+                }
+                None => self.replaced.extend(line.parse::<Hash>().ok()),
+            }
+        }
     }
 
     fn save(&self, dir: &std::path::Path, listed: &HashSet<Hash>) -> Result<()> {
-        let still = self.superseded.iter().filter(|h| listed.contains(h));
-        let text: String = still.map(|hash| format!("{hash}\n")).collect();
+        let claims =
+            self.claims.iter().filter(|(_, h)| listed.contains(h)).map(|(s, h)| format!("{s} {h}\n"));
+        let replaced = self.replaced.iter().filter(|h| listed.contains(h)).map(|h| format!("{h}\n"));
+        let text: String = claims.chain(replaced).collect();
         let path = Self::path(dir);
-        std::fs::write(&path, text).map_err(|e| Error::io("write the index cache", path.display().to_string(), e))
+        std::fs::write(&path, text)
+            .map_err(|e| Error::io("write the index cache", path.display().to_string(), e))
     }
 }

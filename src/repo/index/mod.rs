@@ -4,7 +4,7 @@ pub mod cache;
 pub mod object;
 pub mod segment;
 
-pub use cache::{Index, SyncReport};
+pub use cache::{Index, SyncReport, objects_signed_with};
 pub use object::{Table, build_object};
 
 use crate::model::{ChunkId, EpochId, PackId};

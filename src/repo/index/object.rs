@@ -181,12 +181,28 @@ impl OpenedObject<'_> {
         let mut rest = self.pages;
         let mut blobs = Vec::new();
         for page in &self.root.blob_pages {
-            let rows = take_page(&mut rest, page.sealed_len, &page.hash, page.rows, BLOB_ROW_BYTES, zstd, identities)?;
+            let rows = take_page(
+                &mut rest,
+                page.sealed_len,
+                &page.hash,
+                page.rows,
+                BLOB_ROW_BYTES,
+                zstd,
+                identities,
+            )?;
             blobs.extend_from_slice(&rows);
         }
         let mut last: Option<ChunkId> = None;
         for page in &self.root.chunk_pages {
-            let rows = take_page(&mut rest, page.sealed_len, &page.hash, page.rows, CHUNK_ROW_BYTES, zstd, identities)?;
+            let rows = take_page(
+                &mut rest,
+                page.sealed_len,
+                &page.hash,
+                page.rows,
+                CHUNK_ROW_BYTES,
+                zstd,
+                identities,
+            )?;
             for (i, bytes) in rows.chunks_exact(CHUNK_ROW_BYTES).enumerate() {
                 let row = self.row(bytes, &blobs)?;
                 if last.is_some_and(|last| last >= row.id) || (i == 0 && row.id != page.first) {
@@ -203,10 +219,20 @@ impl OpenedObject<'_> {
         let bad = |why: &str| Error::new(ErrorKind::Damaged, "read the index", why);
         let id = ChunkId::from_slice(&bytes[..32]).ok_or_else(|| bad("a row is short"))?;
         let blob = word(bytes, 32) as usize * BLOB_ROW_BYTES;
-        let blob = blobs.get(blob..blob + BLOB_ROW_BYTES).ok_or_else(|| bad("a row names a blob that is not there"))?;
-        let pack = self.root.packs.get(word(blob, 0) as usize).ok_or_else(|| bad("a blob names a pack that is not there"))?;
+        let blob = blobs
+            .get(blob..blob + BLOB_ROW_BYTES)
+            .ok_or_else(|| bad("a row names a blob that is not there"))?;
+        let pack = self
+            .root
+            .packs
+            .get(word(blob, 0) as usize)
+            .ok_or_else(|| bad("a blob names a pack that is not there"))?;
         let epoch_number = u16::from_le_bytes([blob[16], blob[17]]);
-        let epoch = self.root.epochs.get(usize::from(epoch_number)).ok_or_else(|| bad("a blob names an epoch that is not there"))?;
+        let epoch = self
+            .root
+            .epochs
+            .get(usize::from(epoch_number))
+            .ok_or_else(|| bad("a blob names an epoch that is not there"))?;
         let at = Location {
             pack: pack.id,
             kind: pack.kind,

@@ -17,7 +17,7 @@ use crate::repo::format::IndexPack;
 use super::{Location, Row};
 
 const ROW_BYTES: usize = 60;
-const MAGIC: &[u8; 8] = b"MSEGv001";
+const MAGIC: &[u8; 8] = b"MSEGv002";
 
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[cbor(map)]
@@ -30,6 +30,8 @@ struct Tables {
     packs: Vec<IndexPack>,
     #[n(3)]
     epochs: Vec<EpochId>,
+    #[n(4)]
+    owner: Option<PartyId>,
 }
 
 /// Writes a segment from ascending rows.
@@ -42,8 +44,9 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// A new segment in `dir`, of rows that `signer` signed in `objects`.
-    pub fn new(dir: &Path, signer: PartyId, mut objects: Vec<Hash>) -> Result<Self> {
+    /// A new segment in `dir`, of rows that `signer` signed in `objects` and that are `owner`'s
+    /// for deduplication.
+    pub fn new(dir: &Path, signer: PartyId, owner: PartyId, mut objects: Vec<Hash>) -> Result<Self> {
         objects.sort();
         objects.dedup();
         let file = tempfile::Builder::new()
@@ -52,7 +55,7 @@ impl SegmentWriter {
             .map_err(|e| Error::io("write the index cache", dir.display().to_string(), e))?;
         Ok(Self {
             out: BufWriter::with_capacity(256 << 10, file),
-            tables: Tables { signer: Some(signer), objects, ..Tables::default() },
+            tables: Tables { signer: Some(signer), owner: Some(owner), objects, ..Tables::default() },
             pack_numbers: Default::default(),
             rows: 0,
             last: None,
@@ -79,7 +82,8 @@ impl SegmentWriter {
         }) as u32;
         let mut bytes = [0; ROW_BYTES];
         bytes[..32].copy_from_slice(row.id.as_bytes());
-        let words = [pack, row.at.offset, row.at.sealed_len, row.at.opened_len, row.at.start, row.at.len, epoch];
+        let words =
+            [pack, row.at.offset, row.at.sealed_len, row.at.opened_len, row.at.start, row.at.len, epoch];
         for (slot, word) in bytes[32..].chunks_exact_mut(4).zip(words) {
             slot.copy_from_slice(&word.to_le_bytes());
         }
@@ -112,12 +116,17 @@ pub struct Segment {
 impl Segment {
     /// Maps a segment.
     pub fn open(path: &Path) -> Result<Self> {
-        let strange = || Error::new(ErrorKind::Damaged, "read the index cache", "a segment is not whole").on(path.display().to_string());
-        let file = File::open(path).map_err(|e| Error::io("read the index cache", path.display().to_string(), e))?;
+        let strange = || {
+            Error::new(ErrorKind::Damaged, "read the index cache", "a segment is not whole")
+                .on(path.display().to_string())
+        };
+        let file =
+            File::open(path).map_err(|e| Error::io("read the index cache", path.display().to_string(), e))?;
         // SAFETY: the file lies in this host's private cache folder (mode 0700), was written whole
         // before it got its name, and Muster never changes or shortens such a file in place (it is
         // only ever unlinked, which leaves a mapping intact), so the mapped bytes do not change.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map the index cache", path.display().to_string(), e))?;
+        let map = unsafe { Mmap::map(&file) }
+            .map_err(|e| Error::io("map the index cache", path.display().to_string(), e))?;
         let tail_at = map.len().checked_sub(24).ok_or_else(strange)?;
         let number = |at: usize| map[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
         let (rows, tables_len) = (number(tail_at), number(tail_at + 8));
@@ -144,9 +153,14 @@ impl Segment {
         &self.path
     }
 
-    /// Who signed its rows.
+    /// Who signed its objects.
     pub fn signer(&self) -> Option<PartyId> {
         self.tables.signer
+    }
+
+    /// Who may deduplicate against it.
+    pub fn owner(&self) -> Option<PartyId> {
+        self.tables.owner
     }
 
     /// Index objects that it holds.
@@ -165,7 +179,10 @@ impl Segment {
 
     /// The row `i`, which must be below `len()`.
     pub fn row(&self, i: usize) -> Result<Row> {
-        let strange = || Error::new(ErrorKind::Damaged, "read the index cache", "a row is strange").on(self.path.display().to_string());
+        let strange = || {
+            Error::new(ErrorKind::Damaged, "read the index cache", "a row is strange")
+                .on(self.path.display().to_string())
+        };
         let bytes = &self.map[i * ROW_BYTES..(i + 1) * ROW_BYTES];
         let word = |n: usize| {
             let mut four = [0; 4];
@@ -210,7 +227,8 @@ impl Segment {
             // Interpolation first; bisection once the guesses stop helping.
             let middle = if steps <= 8 && high_key > low_key {
                 let span = (high - low) as u128;
-                let part = u128::from(wanted.saturating_sub(low_key)) * span / (u128::from(high_key - low_key) + 1);
+                let part =
+                    u128::from(wanted.saturating_sub(low_key)) * span / (u128::from(high_key - low_key) + 1);
                 low + (part as usize).min(high - low - 1)
             } else {
                 low + (high - low) / 2
@@ -231,11 +249,17 @@ impl Segment {
     }
 }
 
-/// Merges segments of one signer into one file, streaming.
-pub fn merge(segments: &[&Segment], dir: &Path, to: &Path, signer: PartyId, objects: Vec<Hash>) -> Result<Segment> {
+/// Merges segments of one signer and owner into one file, streaming.
+pub fn merge(
+    segments: &[&Segment],
+    dir: &Path,
+    to: &Path,
+    (signer, owner): (PartyId, PartyId),
+    objects: Vec<Hash>,
+) -> Result<Segment> {
     let sizes: std::collections::HashMap<PackId, u64> =
         segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
-    let mut writer = SegmentWriter::new(dir, signer, objects)?;
+    let mut writer = SegmentWriter::new(dir, signer, owner, objects)?;
     merged_rows(segments, &mut |row| writer.push(&row, sizes.get(&row.at.pack).copied().unwrap_or(0)))?;
     writer.finish(to)
 }
@@ -287,7 +311,7 @@ mod tests {
         fn every_row_is_found_and_no_other(ids in proptest::collection::btree_set(any::<[u8; 32]>(), 0..400), skew: bool, absent: [u8; 32]) {
             let dir = tempfile::tempdir().unwrap();
             let ids: std::collections::BTreeSet<_> = ids.into_iter().map(|mut id| { if skew { id[..7].fill(9) } id }).collect();
-            let mut writer = SegmentWriter::new(dir.path(), PartyId([1; 8]), vec![]).unwrap();
+            let mut writer = SegmentWriter::new(dir.path(), PartyId([1; 8]), PartyId([1; 8]), vec![]).unwrap();
             for id in &ids {
                 writer.push(&row(*id, id[0] % 5), 100).unwrap();
             }
@@ -304,13 +328,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut segments = Vec::new();
         for (n, pack) in [(0, 9u8), (1, 3), (2, 7)] {
-            let mut writer = SegmentWriter::new(dir.path(), PartyId([1; 8]), vec![]).unwrap();
+            let mut writer =
+                SegmentWriter::new(dir.path(), PartyId([1; 8]), PartyId([1; 8]), vec![]).unwrap();
             writer.push(&row([4; 32], pack), 1).unwrap();
             writer.push(&row([5 + n; 32], pack), 1).unwrap();
             segments.push(writer.finish(&dir.path().join(n.to_string())).unwrap());
         }
         let all: Vec<_> = segments.iter().collect();
-        let merged = merge(&all, dir.path(), &dir.path().join("m"), PartyId([1; 8]), vec![]).unwrap();
+        let merged =
+            merge(&all, dir.path(), &dir.path().join("m"), (PartyId([1; 8]), PartyId([1; 8])), vec![])
+                .unwrap();
         assert_eq!(merged.len(), 4);
         assert_eq!(merged.find(&ChunkId([4; 32])).unwrap().unwrap().pack, PackId([3; 32]));
     }
@@ -318,7 +345,7 @@ mod tests {
     #[test]
     fn a_truncated_segment_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = SegmentWriter::new(dir.path(), PartyId([1; 8]), vec![]).unwrap();
+        let mut writer = SegmentWriter::new(dir.path(), PartyId([1; 8]), PartyId([1; 8]), vec![]).unwrap();
         writer.push(&row([4; 32], 1), 1).unwrap();
         let path = dir.path().join("s");
         drop(writer.finish(&path).unwrap());

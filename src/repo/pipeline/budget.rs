@@ -25,7 +25,11 @@ pub struct Permit {
 impl Budget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Arc<Self> {
-        Arc::new(Self { total, state: Mutex::new(State { free: total, closed: false }), freed: Condvar::new() })
+        Arc::new(Self {
+            total,
+            state: Mutex::new(State { free: total, closed: false }),
+            freed: Condvar::new(),
+        })
     }
 
     /// Waits until `bytes` are free and takes them. More than the whole counts as the whole.

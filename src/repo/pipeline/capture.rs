@@ -167,7 +167,8 @@ impl Pipeline<'_, '_> {
                 cutter: Cutter::new(shared, &self.seal),
             };
             let value = body(&mut sink);
-            let flushed = if value.is_ok() { sink.flush().and_then(|()| sink.cutter.finish()) } else { Ok(()) };
+            let flushed =
+                if value.is_ok() { sink.flush().and_then(|()| sink.cutter.finish()) } else { Ok(()) };
             let reused = sink.reused;
             drop(sink);
             let assembled = assembler
@@ -239,7 +240,8 @@ fn note_state(stats: &mut CaptureStats, entry: &Entry) {
 impl SourceCapture<'_, '_, '_> {
     fn in_order(&mut self, entry: &Entry) -> Result<()> {
         if !entry.path.is_safe() || self.last_path.as_ref().is_some_and(|last| *last >= entry.path) {
-            return Err(Error::new(ErrorKind::Internal, "capture an entry", "paths must be safe and ascend").on(entry.path.to_string()));
+            return Err(Error::new(ErrorKind::Internal, "capture an entry", "paths must be safe and ascend")
+                .on(entry.path.to_string()));
         }
         self.last_path = Some(entry.path.clone());
         Ok(())
@@ -372,7 +374,12 @@ impl CaptureSink for SourceCapture<'_, '_, '_> {
         self.push(Item::Stream(entry, class, content), size_hint)
     }
 
-    fn add_stream_now(&mut self, mut entry: Entry, class: ChunkClass, content: &mut dyn StreamContent) -> Result<()> {
+    fn add_stream_now(
+        &mut self,
+        mut entry: Entry,
+        class: ChunkClass,
+        content: &mut dyn StreamContent,
+    ) -> Result<()> {
         self.in_order(&entry)?;
         read_stream(&mut self.cutter, &mut entry, class, content)?;
         self.push(Item::Ready(entry), 0)

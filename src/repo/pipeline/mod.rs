@@ -12,6 +12,7 @@ mod stages;
 mod stream;
 
 pub use capture::{CaptureStats, SinkOptions, SourceCapture};
+pub use stages::pack_rows;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -151,10 +152,16 @@ pub(crate) struct Shared<'r> {
 const CLAIM_SHARDS: usize = 64;
 
 impl<'r> Shared<'r> {
-    fn new(repo: &'r Repository, index: &'r Index, options: Options, counters: Arc<Counters>) -> Result<Self> {
+    fn new(
+        repo: &'r Repository,
+        index: &'r Index,
+        options: Options,
+        counters: Arc<Counters>,
+    ) -> Result<Self> {
         let own = repo.writer()?.sign.party();
         let mut trusted_sealers = vec![own];
-        trusted_sealers.extend(repo.trusted().writer(&own).map(|w| w.shares_with.clone()).unwrap_or_default());
+        trusted_sealers
+            .extend(repo.trusted().writer(&own).map(|w| w.shares_with.clone()).unwrap_or_default());
         let (data_id, data) = repo.current_epoch(EpochKind::Data)?;
         let (meta_id, meta) = repo.current_epoch(EpochKind::Meta)?;
         // Read after the session was announced: the caller's order.
@@ -202,7 +209,9 @@ impl<'r> Shared<'r> {
     fn stored(&self, id: &ChunkId) -> Result<Option<Location>> {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         self.index.find(id, &|signer, at| {
-            self.trusted_sealers.contains(&signer) && present.contains(&at.pack) && !self.condemned.contains(&at.pack)
+            self.trusted_sealers.contains(&signer)
+                && present.contains(&at.pack)
+                && !self.condemned.contains(&at.pack)
         })
     }
 
@@ -330,12 +339,10 @@ fn spawn<'scope, 'env, 'r: 'scope>(
     name: String,
     work: impl FnOnce() -> Result<()> + Send + 'scope,
 ) -> Option<std::thread::ScopedJoinHandle<'scope, ()>> {
-    let guarded = move || {
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => shared.fail(error),
-            Err(_) => shared.fail(Error::internal("run the pipeline", "a thread panicked")),
-        }
+    let guarded = move || match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => shared.fail(error),
+        Err(_) => shared.fail(Error::internal("run the pipeline", "a thread panicked")),
     };
     match std::thread::Builder::new().name(name).spawn_scoped(scope, guarded) {
         Ok(handle) => Some(handle),

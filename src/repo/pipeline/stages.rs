@@ -84,13 +84,15 @@ fn verify(
     len: usize,
 ) -> Result<()> {
     let wrong = |why: &str| {
-        Error::new(ErrorKind::Internal, "verify a blob before sealing", why)
-            .hint("this machine's memory or processor may be faulty: test it before you trust it with backups")
+        Error::new(ErrorKind::Internal, "verify a blob before sealing", why).hint(
+            "this machine's memory or processor may be faulty: test it before you trust it with backups",
+        )
     };
     let opened = zstd.decompress(frame, len).map_err(|e| wrong(e.why()))?;
     let mut rest = &opened[..];
     for (id, len) in chunks {
-        let (chunk, after) = rest.split_at_checked(*len as usize).ok_or_else(|| wrong("it is shorter than what went in"))?;
+        let (chunk, after) =
+            rest.split_at_checked(*len as usize).ok_or_else(|| wrong("it is shorter than what went in"))?;
         if shared.repo.derived().chunk_id(kind, chunk) != *id {
             return Err(wrong("a chunk is not what went in"));
         }
@@ -205,7 +207,16 @@ fn write_index(shared: &Shared<'_>, rows: &mut Vec<Row>, sizes: &mut HashMap<Pac
     let key = &shared.repo.writer()?.sign;
     let size = |id: &PackId| sizes.get(id).copied().unwrap_or(0);
     let object = shared.repo.with_zstd(|zstd| {
-        build_object(rows.iter().map(|r| Ok(*r)), Vec::new(), shared.own, &size, zstd, &shared.meta_epoch.1, key, shared.repo.id())
+        build_object(
+            rows.iter().map(|r| Ok(*r)),
+            Vec::new(),
+            shared.own,
+            &size,
+            zstd,
+            &shared.meta_epoch.1,
+            key,
+            shared.repo.id(),
+        )
     })?;
     let hash = shared.repo.put_index(&object)?;
     Counters::add(&shared.counters.bytes_stored, object.len() as u64);

@@ -248,7 +248,11 @@ impl StreamWriter for ChunkStream<'_, '_, '_> {
         Ok(())
     }
 
-    fn write_from(&mut self, from: &mut dyn Read, limit: u64) -> Result<std::result::Result<u64, std::io::Error>> {
+    fn write_from(
+        &mut self,
+        from: &mut dyn Read,
+        limit: u64,
+    ) -> Result<std::result::Result<u64, std::io::Error>> {
         let mut total = 0;
         while total < limit {
             let want = (limit - total).min(READ_BYTES as u64) as usize;

@@ -49,6 +49,8 @@ pub struct Backup {
     pub duration_secs: f64,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// Why the thaw hook failed: the application may still be frozen.
+    pub thaw_error: Option<String>,
 }
 
 /// One source of a backup.
@@ -113,7 +115,8 @@ impl Outcome for Backup {
     }
 
     fn exit(&self) -> Exit {
-        if self.status == Status::Complete { Exit::Done } else { Exit::Partial }
+        let whole = self.status == Status::Complete && self.thaw_error.is_none();
+        if whole { Exit::Done } else { Exit::Partial }
     }
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
@@ -128,7 +131,11 @@ impl Outcome for Backup {
             source.render_trouble(out)?;
         }
         self.totals.render(self.dry_run, self.duration_secs, out)?;
-        render_lines("warning", &self.warnings, out)
+        render_lines("warning", &self.warnings, out)?;
+        match &self.thaw_error {
+            Some(why) => writeln!(out, "warning: THE APPLICATION MAY STILL BE FROZEN: {}", plain(why)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl Outcome for Init {
         writeln!(out, "made repository {} at {}", plain(&self.repository), plain(&self.store))?;
         writeln!(out, "  configuration  {}", plain(&self.config))?;
         writeln!(out, "  host keys      {} (writer {})", plain(&self.keys), plain(&self.writer))?;
-        writeln!(out, "  root key       {}", plain(&self.root))?;
+        writeln!(out, "  root public    {}", plain(&self.root))?;
         writeln!(out, "  recovery kit   {}", plain(&self.kit))?;
         writeln!(out)?;
         writeln!(

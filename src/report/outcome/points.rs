@@ -14,6 +14,8 @@ pub struct Points {
     pub points: Vec<PointRow>,
     /// Points that stand there and cannot be used: which, and why.
     pub unusable: Vec<super::Failure>,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
 }
 
 /// One recovery point.
@@ -61,8 +63,13 @@ impl Outcome for Points {
         "points"
     }
 
+    fn exit(&self) -> super::Exit {
+        if self.unusable.is_empty() { super::Exit::Done } else { super::Exit::Partial }
+    }
+
     fn render(&self, out: &mut dyn Write, human: &Human) -> io::Result<()> {
         use Align::{Left, Right};
+        super::render_lines("warning", &self.warnings, out)?;
         for bad in &self.unusable {
             writeln!(
                 out,

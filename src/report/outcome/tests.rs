@@ -81,6 +81,7 @@ fn backup() -> Backup {
         },
         duration_secs: 123.4,
         warnings: vec!["the point is much smaller than its predecessor".into()],
+        thaw_error: None,
     }
 }
 
@@ -110,7 +111,11 @@ fn points_outcome() {
             bytes: 1 << 30,
         }],
     };
-    let points = Points { points: vec![row], unusable: vec![failure("01X", "signed by a stranger")] };
+    let points = Points {
+        points: vec![row],
+        unusable: vec![failure("01X", "signed by a stranger")],
+        warnings: vec![],
+    };
     insta::assert_snapshot!("points", both(&points));
     let mut out = Vec::new();
     Points::default().render(&mut out, &human()).unwrap();

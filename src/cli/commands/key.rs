@@ -1,0 +1,209 @@
+//! `muster key`: who may write, and who may read.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::cli::args::{self, Global, RecipientKind};
+use crate::cli::ask::Asker;
+use crate::cli::compose::{Access, Context, host_name, identities, secret};
+use crate::cli::{confirm, exit};
+use crate::jobs::keys;
+use crate::model::error::Exit;
+use crate::model::{Error, ErrorKind, Result, Secret, SecretRef};
+use crate::repo::keys::{AnyRecipient, HostKeys, KeyRequest};
+use crate::repo::sign::SignKey;
+use crate::report::outcome::KeyChange;
+use crate::sys::{OsEntropy, RealClock, RealProcess};
+
+/// Longest key request that is read.
+const REQUEST_MAX_BYTES: u64 = 64 << 10;
+
+/// Does one of the key commands, but for `request`.
+pub fn run(context: &Context<'_>, args: &args::Key) -> Result<Exit> {
+    let json = context.global.json;
+    if let args::Key::List = args {
+        return exit::finish(&keys::list(&context.open(Access::Read)?)?, json);
+    }
+    let repo = context.open(Access::Write)?;
+    let root = root_key(context, reference(args))?;
+    let by = keys::Authority {
+        root: &root,
+        callbacks: context.asker.clone(),
+        entropy: &OsEntropy,
+        clock: &RealClock,
+    };
+    let ask = |question: String| confirm::confirm(&question, context.global.yes);
+    let change = match args {
+        args::Key::List | args::Key::Request { .. } => {
+            return Err(Error::internal("change the keys", "this command changes none"));
+        }
+        args::Key::Add { recipient, label, kind, .. } => {
+            let recipient = wanted_recipient(recipient, *kind, &context.asker)?;
+            keys::add_recipient(&repo, &by, &recipient, label.as_deref().unwrap_or_default())?
+        }
+        args::Key::Remove { id, .. } => {
+            let party = keys::resolve_party(&repo, id)?;
+            ask(format!("{party} will not be able to open anything that is stored from now on. Go on?"))?;
+            keys::remove_recipient(&repo, &by, id)?
+        }
+        args::Key::Admit { request, .. } => admit(&repo, &by, request, &ask)?,
+        args::Key::Revoke { id, .. } => {
+            let party = keys::resolve_party(&repo, id)?;
+            ask(format!("Nothing that {party} signs from now on will be trusted. Go on?"))?;
+            keys::revoke(&repo, &by, id)?
+        }
+        args::Key::Rotate { epochs, .. } => keys::rotate(&repo, &by, round(*epochs))?,
+    };
+    exit::finish(&change, json)
+}
+
+fn admit(
+    repo: &crate::repo::repository::Repository,
+    by: &keys::Authority<'_, Asker>,
+    file: &Path,
+    ask: &dyn Fn(String) -> Result<()>,
+) -> Result<KeyChange> {
+    let shown = file.display().to_string();
+    let failed = |e| Error::io("read the key request", shown.clone(), e);
+    if std::fs::metadata(file).map_err(failed)?.len() > REQUEST_MAX_BYTES {
+        return Err(
+            Error::new(ErrorKind::Usage, "read the key request", "it is longer than 64 KiB").on(shown)
+        );
+    }
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let request: KeyRequest = serde_json::from_str(&text).map_err(|e| {
+        Error::new(ErrorKind::Usage, "read the key request", e.to_string())
+            .on(shown)
+            .hint("it is the file that `muster key request --out` wrote")
+    })?;
+    let (body, admission) = keys::admission(repo, &request)?;
+    let role = match body.role.as_str() {
+        "drill" => "a drill host, which can open every backup",
+        _ => "a writer, which can store points and see all names and sizes",
+    };
+    match admission {
+        keys::Admission::New(_) => ask(format!(
+            "Admit {:?} ({}, signing key {}) as {role}?",
+            body.label, body.party, body.signing_key
+        ))?,
+        keys::Admission::Renewal(_, party) => {
+            ask(format!("Give {party} the new signing key {} and revoke its old one?", body.signing_key))?;
+        }
+        keys::Admission::Already(_) => {}
+    }
+    keys::admit(repo, by, &request, None)
+}
+
+fn round(round: args::Round) -> keys::Round {
+    match round {
+        args::Round::Data => keys::Round::Data,
+        args::Round::Metadata => keys::Round::Metadata,
+        args::Round::All => keys::Round::All,
+    }
+}
+
+fn reference(args: &args::Key) -> Option<&SecretRef> {
+    match args {
+        args::Key::List | args::Key::Request { .. } => None,
+        args::Key::Add { root, .. }
+        | args::Key::Remove { root, .. }
+        | args::Key::Admit { root, .. }
+        | args::Key::Revoke { root, .. }
+        | args::Key::Rotate { root, .. } => root.as_ref(),
+    }
+}
+
+/// The root key: of `--root`, else of the recovery kit given with `--identity`.
+fn root_key(context: &Context<'_>, reference: Option<&SecretRef>) -> Result<SignKey> {
+    let found = match reference {
+        Some(reference) => {
+            identities(std::slice::from_ref(reference), &context.asker, &*context.process)?.root
+        }
+        None => context.identities.root.clone(),
+    };
+    found.ok_or_else(|| {
+        Error::new(ErrorKind::WrongKey, "change the configuration", "the root key is not at hand")
+            .hint("give the recovery kit: --identity file:KIT")
+    })
+}
+
+fn wanted_recipient(text: &str, kind: Option<RecipientKind>, asker: &Asker) -> Result<AnyRecipient> {
+    if text == "passphrase" {
+        return Ok(AnyRecipient::Passphrase(asker.new_passphrase("opening this repository")?));
+    }
+    let recipient = AnyRecipient::parse(text)?;
+    let expected = kind.map(|kind| match kind {
+        RecipientKind::X25519 => "x25519",
+        RecipientKind::Ssh => "ssh",
+        RecipientKind::Plugin => "plugin",
+    });
+    match expected {
+        Some(expected) if expected != recipient.kind() => Err(Error::new(
+            ErrorKind::Usage,
+            "use the recipient",
+            format!("it is of kind {}, not {expected}", recipient.kind()),
+        )
+        .on(text.to_owned())),
+        _ => Ok(recipient),
+    }
+}
+
+/// `muster key request`: makes this host's keys; needs no repository.
+pub fn request(global: &Global, args: &args::Key) -> Result<Exit> {
+    let args::Key::Request { role, label, out, keys: file } = args else {
+        return Err(Error::internal("request a key", "these are other arguments"));
+    };
+    let role = match role {
+        args::HostRole::Writer => keys::HostRole::Writer,
+        args::HostRole::Drill => keys::HostRole::Drill,
+    };
+    let existing = existing_keys(file)?;
+    let label = label.clone().unwrap_or_else(host_name);
+    let (host, request) = keys::request(role, &label, existing.as_ref(), &OsEntropy)?;
+    // Keys in use stay in place until the new ones are admitted.
+    let mut place = file.as_os_str().to_owned();
+    if existing.is_some() {
+        place.push(".new");
+    }
+    let place = std::path::PathBuf::from(place);
+    write_new(&place, host.to_file(&format!("keys of host {label}")).expose(), 0o600)?;
+    let text = serde_json::to_string_pretty(&request)
+        .map_err(|e| Error::internal("write the key request", e.to_string()))?;
+    write_new(out, &format!("{text}\n"), 0o644)?;
+    let (place, out) = (place.display().to_string(), out.display().to_string());
+    let mut next = vec![
+        format!("bring {out} to whoever holds the recovery kit; it holds no secret"),
+        format!("there: muster --identity file:KIT key admit {out}"),
+    ];
+    if existing.is_some() {
+        next.push(format!("then here: mv {place} {}", file.display()));
+    }
+    let outcome = KeyChange {
+        action: "request".to_owned(),
+        id: Some(request.party.clone()),
+        file: Some(out),
+        config: None,
+        done: format!("made the keys of {label} in {place}"),
+        next,
+    };
+    exit::finish(&outcome, global.json)
+}
+
+fn existing_keys(file: &Path) -> Result<Option<HostKeys>> {
+    if file.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let text: Secret<String> = secret(&SecretRef::File(file.display().to_string()), &RealProcess)?;
+    HostKeys::parse(&text).map(Some).map_err(|e| e.on(file.display().to_string()))
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let failed = |e| {
+        Error::io("write", path.display().to_string(), e)
+            .hint("nothing is ever overwritten: name another place")
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+}
