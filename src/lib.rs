@@ -2,6 +2,8 @@
 //! restore drills. docs/ARCHITECTURE.md has the rooms and the flow, docs/FORMAT.md the
 //! repository's format.
 
+#![warn(missing_docs)]
+
 pub mod cli;
 pub mod jobs;
 pub mod model;

@@ -302,9 +302,9 @@ fn false_index(repo: &Repository, key: &SignKey, chunk: ChunkId, like: &Row, sup
     let row = Row { id: chunk, at: Location { start: 0, len: 1, ..like.at } };
     let (_, meta) = repo.current_epoch(EpochKind::Meta).unwrap();
     let rows = [row].into_iter().map(Ok);
-    let object = repo
-        .with_zstd(|z| build_object(rows, supersedes, key.party(), &|_| 1 << 30, z, meta, key, repo.id()))
-        .unwrap();
+    let by = muster::repo::index::SignAndSeal { meta, key, repository: repo.id() };
+    let object =
+        repo.with_zstd(|z| build_object(rows, supersedes, key.party(), &|_| 1 << 30, z, &by)).unwrap();
     repo.put_index(&object).unwrap();
 }
 

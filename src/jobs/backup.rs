@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::model::{Error, ErrorKind, Result, Time, TreeRef, Ulid};
+use crate::model::{Error, ErrorKind, PackId, Result, Time, TreeRef, Ulid};
 use crate::ports::{Cancel, CaptureReport, Clock, Entropy, Process, Source};
 use crate::repo::format::{Count, Point, PointSource, Predecessor, SessionState, SourceStatus};
 use crate::repo::index::Index;
+use crate::repo::layout;
 use crate::repo::pipeline::{self, CaptureStats, Counters, Options, Pipeline, SinkOptions};
 use crate::repo::reader::Reader;
 use crate::repo::repository::{PointList, Repository, random};
@@ -76,7 +77,10 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
         dry_run: request.dry_run,
     };
     let started = request.clock.now();
-    let frozen = Frozen::freeze(&request.hooks, request.process)?;
+    // A dry run leaves the application alone.
+    let no_hooks = Hooks::default();
+    let hooks = if request.dry_run { &no_hooks } else { &request.hooks };
+    let frozen = Frozen::freeze(hooks, request.process)?;
     request.progress.stage("backing up", None, before.bytes());
     let written = session.kept_alive(repo, request, || {
         showing(request.progress, &counters, || {
@@ -97,6 +101,10 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     };
     let (captured, thaw_error) = written.value;
     // What was captured is good, so it is kept; the operator must know at once all the same.
+    // What the hook said may hold content: it goes to the operator, not into the point.
+    if let Some(said) = thaw_error.as_ref().and_then(Error::remedy) {
+        tracing::error!("the application may still be frozen; {said}");
+    }
     let notes: Vec<String> = thaw_error.iter().map(ToString::to_string).collect();
     let mut outcome = outcome(request, &captured, &counters, warnings);
     outcome.thaw_error = notes.first().cloned();
@@ -105,8 +113,10 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
         session.renew(repo, request)?;
         check_still_there(repo, &written.referenced)?;
         outcome.point = Some(commit(repo, request, &session, point)?.to_string());
-        let condemned = repo.condemned()?;
-        index.compact(repo, &|pack| !condemned.contains(pack))?;
+        // The point stands: nothing that goes wrong from here on makes the backup a failed one.
+        if let Err(error) = tidy_index(repo, &index) {
+            outcome.warnings.push(format!("the index was not merged: {error}"));
+        }
         session.end_quietly(repo, request);
     }
     outcome.duration_secs = began.elapsed().as_secs_f64();
@@ -126,7 +136,23 @@ fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, dra
         ..draft
     };
     repo.put_point(&point)?;
+    let name = layout::point(&point.id);
+    let stored = repo.store().stat(&name)?.ok_or_else(|| {
+        Error::new(ErrorKind::Store, "commit the point", "it is not there right after it was written")
+            .on(name.to_string())
+    })?;
+    if stored.stored_at > point.commit_before {
+        return Err(Error::new(ErrorKind::Interrupted, "commit the point", "it reached the store too late and does not count")
+            .on(name.to_string())
+            .hint("the machine may have slept, or the store's clock jumped: run the backup again, what is stored already is not sent again"));
+    }
     Ok(point.id)
+}
+
+/// Merges index objects once there are many.
+fn tidy_index(repo: &Repository, index: &Index) -> Result<()> {
+    let there = repo.list_packs()?;
+    index.compact(repo, &|pack| there.contains_key(pack)).map(drop)
 }
 
 /// Waits for this host's lock; it is free again when the file is closed.
@@ -292,13 +318,13 @@ impl SessionNow {
 }
 
 /// What the point refers to must not be condemned, and must be there, when it is committed.
-fn check_still_there(
-    repo: &Repository,
-    referenced: &std::collections::HashSet<crate::model::PackId>,
-) -> Result<()> {
+fn check_still_there(repo: &Repository, referenced: &std::collections::HashMap<PackId, u64>) -> Result<()> {
     let condemned = repo.condemned()?;
     let present = repo.list_packs()?;
-    let lost = referenced.iter().find(|p| condemned.contains(p) || !present.contains_key(p));
+    let is_lost = |pack: &PackId, size: u64| {
+        condemned.contains(pack) || present.get(pack).is_none_or(|(_, now)| *now != size)
+    };
+    let lost = referenced.iter().find(|(pack, size)| is_lost(pack, **size)).map(|(pack, _)| pack);
     match lost {
         None => Ok(()),
         Some(pack) => Err(Error::new(
@@ -390,9 +416,12 @@ fn capture_one(
     let previous = before.tree(source).map(|tree| (reader, tree));
     let run =
         |previous| pipeline.capture(SinkOptions { previous }, |sink| source.capture(sink, request.cancel));
+    let has_previous = previous.is_some();
+    let is_about_the_past =
+        |e: &Error| has_previous && matches!(e.kind(), ErrorKind::Damaged | ErrorKind::Store);
     let captured = match run(previous) {
-        // Damage in the past must not keep the present from being saved.
-        Err(error) if error.kind() == ErrorKind::Damaged && !pipeline.has_failed() => {
+        // What is wrong with the past must not keep the present from being saved.
+        Err(error) if is_about_the_past(&error) && !pipeline.has_failed() => {
             tracing::warn!(%error, source = source.name(), "the previous capture cannot be read; reading everything");
             run(None)
         }
@@ -432,8 +461,13 @@ fn capture_one(
             entry.notes = notes;
             Ok(Captured { source: entry, stats, bytes_read: 0 })
         }
-        // The pipeline's own failures, and a wish to stop, end the whole backup.
-        Err(error) if pipeline.has_failed() || error.kind() == ErrorKind::Interrupted => Err(error),
+        // The pipeline's own failures, those of the store, and a wish to stop, are no fault of the
+        // source: they end the whole backup.
+        Err(error)
+            if pipeline.has_failed() || matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Store) =>
+        {
+            Err(error)
+        }
         Err(error) => {
             tell(source.name(), &error);
             entry.error = Some(error.to_string());

@@ -10,7 +10,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, Result};
 use crate::ports::{Cancel, Clock, Entropy};
 use crate::repo::keys::Identities;
 use crate::repo::repository::{PointList, Repository};
@@ -88,26 +88,11 @@ impl Findings {
     }
 }
 
-/// Whether an error tells of what is stored. Anything else, a store that cannot be reached above
-/// all, ends the check instead of being taken for damage.
-pub(super) fn is_about_content(error: &Error) -> bool {
-    let kind = matches!(
-        error.kind(),
-        ErrorKind::Damaged
-            | ErrorKind::Untrusted
-            | ErrorKind::WrongKey
-            | ErrorKind::NotFound
-            | ErrorKind::Unsupported
-            | ErrorKind::Limit
-    );
-    kind && !error.is_retryable()
-}
-
 /// An error about content as a value, anything else as an error.
 pub(super) fn finding<T>(result: Result<T>) -> Result<std::result::Result<T, Error>> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err(error) if is_about_content(&error) => Ok(Err(error)),
+        Err(error) if error.is_about_content() => Ok(Err(error)),
         Err(error) => Err(error),
     }
 }
@@ -234,6 +219,7 @@ fn how_hurt(found: &Findings, good: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ErrorKind;
 
     #[test]
     fn shares_are_written_as_people_do() {
@@ -245,11 +231,11 @@ mod tests {
     #[test]
     fn only_what_is_stored_counts_as_a_finding() {
         for kind in [ErrorKind::Damaged, ErrorKind::Untrusted, ErrorKind::NotFound] {
-            assert!(is_about_content(&Error::new(kind, "x", "y")));
-            assert!(!is_about_content(&Error::new(kind, "x", "y").retryable()));
+            assert!(Error::new(kind, "x", "y").is_about_content());
+            assert!(!Error::new(kind, "x", "y").retryable().is_about_content());
         }
         for kind in [ErrorKind::Store, ErrorKind::Io, ErrorKind::Interrupted, ErrorKind::Internal] {
-            assert!(!is_about_content(&Error::new(kind, "x", "y")));
+            assert!(!Error::new(kind, "x", "y").is_about_content());
         }
     }
 }

@@ -26,9 +26,8 @@ impl<'a> Frozen<'a> {
     /// Runs the freeze hook. A hook that fails half-way is thawed, since it may have frozen something.
     pub fn freeze(hooks: &'a Hooks, process: &'a dyn Process) -> Result<Self> {
         let frozen = Self { hooks, process, thawed: false };
-        match &hooks.freeze {
-            Some(argv) => run("freeze the application", argv, hooks.timeout_secs, process)?,
-            None => {}
+        if let Some(argv) = &hooks.freeze {
+            run("freeze the application", argv, hooks.timeout_secs, process)?;
         }
         Ok(frozen)
     }

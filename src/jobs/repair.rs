@@ -8,7 +8,7 @@ use crate::model::{Error, ErrorKind, Hash, PackId, PartyId, Result};
 use crate::ports::{Cancel, Clock};
 use crate::repo::format::EpochKind;
 use crate::repo::index::object::NOBODY;
-use crate::repo::index::{Index, Row, build_object};
+use crate::repo::index::{Index, Row, SignAndSeal, build_object};
 use crate::repo::layout::{self, PackKind};
 use crate::repo::limits::{DIRECTORY_MAX_BYTES, INDEX_OBJECT_MAX_BYTES, LOCATOR_BYTES, PACK_MAX_BYTES};
 use crate::repo::pack::{OpenedDirectory, PACK_MAGIC, open_directory, parse_locator};
@@ -223,8 +223,8 @@ impl Repair<'_> {
         let (_, meta) = self.repo.current_epoch(EpochKind::Meta)?;
         let size = |id: &PackId| self.packs.get(id).map_or(0, |(_, size)| *size);
         let each = rows.iter().map(|row| Ok(*row));
-        self.repo
-            .with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, meta, key, self.repo.id()))
+        let by = SignAndSeal { meta, key, repository: self.repo.id() };
+        self.repo.with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, &by))
     }
 
     /// Writes the objects, and last of all one without rows that puts the old ones out of use: a

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::model::{EntryPath, Error, ErrorKind, Result};
+use crate::model::{Entry, EntryPath, Error, ErrorKind, Result};
 use crate::ports::{
     Cancel, CaptureReader, Conflict, RestoreRequest as SourceRequest, RestoreTarget, Selection, Source,
-    VerifyReport,
+    StreamSink, VerifyReport,
 };
 use crate::repo::format::{PointSource, SourceStatus};
 use crate::repo::index::Index;
@@ -124,16 +124,7 @@ fn failed_source(list: &PointList, point: &StoredPoint, source: &PointSource) ->
 pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restore> {
     let began = Instant::now();
     if !repo.can_open_data() {
-        if repo.was_given_identities() {
-            return Err(Error::new(
-                ErrorKind::WrongKey,
-                "restore",
-                "no identity that was given opens this repository's content",
-            )
-            .hint("the kit may be another repository's: its file says which repository it is of"));
-        }
-        return Err(Error::new(ErrorKind::WrongKey, "restore", "the keys at hand open names and sizes only")
-            .hint("give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)"));
+        return Err(repo.no_data_key("restore"));
     }
     let list = repo.points()?;
     let (index, synced) = Index::sync(repo)?;
@@ -251,7 +242,16 @@ fn restore_one(
     outcome.notes = report.notes;
     let mut failures = report.failures;
     if request.verify && !request.dry_run {
-        verify(&*source, &from, &target, request, &mut outcome, &mut failures)?;
+        let restored =
+            Restored { from: &from, selection, keeps_extra: request.conflict == Conflict::Replace };
+        let verified = verify(&*source, &restored, &target, request, &mut outcome, &mut failures);
+        match verified {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                tell(&stored.name, &error);
+                outcome.error = Some(error.to_string());
+            }
+            other => other?,
+        }
     }
     outcome.failed = failures.len() as u64;
     outcome.failures =
@@ -259,16 +259,70 @@ fn restore_one(
     Ok(outcome)
 }
 
+/// What of a capture was put back: the part of it that a comparison may expect in the target.
+struct Restored<'a> {
+    from: &'a SourceReader<'a>,
+    selection: &'a Selection,
+    keeps_extra: bool,
+}
+
+impl CaptureReader for Restored<'_> {
+    fn entries(&self, wanted: &Selection, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        // Folders that only lead to what was selected keep the attributes that they have.
+        let is_in = |entry: &Entry| self.selection.takes(&entry.path) && wanted.takes(&entry.path);
+        self.from.entries(self.selection, &mut |entry| if is_in(&entry) { visit(entry) } else { Ok(()) })
+    }
+
+    fn entry(&self, path: &EntryPath) -> Result<Option<Entry>> {
+        self.from.entry(path)
+    }
+
+    fn read(&self, entry: &Entry, offset: u64, len: u64, out: &mut dyn StreamSink) -> Result<()> {
+        self.from.read(entry, offset, len, out)
+    }
+
+    fn is_same(&self, entry: &Entry, content: &mut dyn std::io::Read) -> Result<bool> {
+        self.from.is_same(entry, content)
+    }
+
+    fn minds_extra(&self, path: &EntryPath) -> bool {
+        !self.keeps_extra && self.selection.takes(path)
+    }
+
+    fn facts(&self) -> Result<Vec<u8>> {
+        self.from.facts()
+    }
+
+    fn parallelism(&self) -> usize {
+        self.from.parallelism()
+    }
+
+    fn progress(&self, items: u64, bytes: u64) {
+        self.from.progress(items, bytes);
+    }
+}
+
 fn verify(
     source: &dyn Source,
-    from: &SourceReader<'_>,
+    restored: &Restored<'_>,
     target: &RestoreTarget,
     request: &RestoreRequest<'_>,
     outcome: &mut RestoreSource,
     failures: &mut Vec<(String, String)>,
 ) -> Result<()> {
-    request.progress.stage("verifying", Some(from.source.items), Some(from.source.bytes));
-    let VerifyReport { same, different, cannot_tell } = source.verify(from, target, request.cancel)?;
+    let stored = restored.from.source;
+    let is_whole = restored.selection.paths.is_empty();
+    request.progress.stage("verifying", is_whole.then_some(stored.items), is_whole.then_some(stored.bytes));
+    let compared = match source.verify(restored, target, request.cancel) {
+        Ok(report) => report,
+        // What was put back stays, and what is known of it is told.
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
+            failures.push((stored.name.clone(), format!("could not be compared with the point: {error}")));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let VerifyReport { same, different, cannot_tell } = compared;
     outcome.verified = Some(same);
     failures
         .extend(different.into_iter().map(|(path, why)| (path, format!("differs from the point: {why}"))));

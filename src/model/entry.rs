@@ -350,7 +350,8 @@ pub enum Content {
 }
 
 impl Content {
-    /// Length of the stream in bytes.
+    /// Length of the stream in bytes. Absurd lengths that a hostile point claims stop at the
+    /// largest number.
     pub fn len(&self) -> u64 {
         match self {
             // Stored lengths may be anything; a sum that is too large fits no reference.

@@ -179,6 +179,13 @@ impl Error {
     pub fn remedy(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
+    /// Whether it tells of what is stored. Anything else, a store that cannot be reached above all, must
+    /// not be taken for damage.
+    pub fn is_about_content(&self) -> bool {
+        use ErrorKind::{Damaged, Limit, NotFound, Unsupported, Untrusted, WrongKey};
+        let kind = matches!(self.0.kind, Damaged | Untrusted | WrongKey | NotFound | Unsupported | Limit);
+        kind && !self.0.retryable
+    }
     /// The operating system's error, where there was one.
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         let source = self.0.source.as_ref()?;

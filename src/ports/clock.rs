@@ -18,7 +18,7 @@ pub trait Entropy: Send + Sync {
 }
 
 /// A flag that is set once, when a person or the system asks us to stop.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::model::{Result, Secret};
 
+use super::clock::Cancel;
+
 /// A program to run. Arguments never hold secrets; environment values may.
 #[derive(Clone, Debug, Default)]
 pub struct CommandSpec {
@@ -16,6 +18,9 @@ pub struct CommandSpec {
     pub dir: Option<PathBuf>,
     /// Kill the program's whole process group after this many seconds.
     pub timeout_secs: Option<u64>,
+    /// End the program's whole process group when somebody asks to stop, though it neither writes
+    /// nor reads meanwhile.
+    pub cancel: Option<Cancel>,
 }
 
 /// How a program ended.

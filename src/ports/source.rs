@@ -166,6 +166,12 @@ pub trait CaptureReader: Sync {
     /// Whether `content` is, to its end, the entry's content.
     fn is_same(&self, entry: &Entry, content: &mut dyn Read) -> Result<bool>;
 
+    /// Whether a thing at `path` that the capture does not have counts as a difference. It does
+    /// not where only a part was restored, or where what was there before was to be kept.
+    fn minds_extra(&self, _path: &EntryPath) -> bool {
+        true
+    }
+
     /// The sealed facts of the capture.
     fn facts(&self) -> Result<Vec<u8>>;
 

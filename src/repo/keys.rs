@@ -186,9 +186,12 @@ impl Identities {
                 self.publics.push(identity.to_public().to_string());
                 self.ages.push(Box::new(identity));
             } else if let Ok(plugin) = age::plugin::Identity::from_str(line) {
-                let opened =
-                    age::plugin::IdentityPluginV1::new(plugin.plugin(), &[plugin.clone()], callbacks.clone())
-                        .map_err(|e| bad(&e.to_string()))?;
+                let opened = age::plugin::IdentityPluginV1::new(
+                    plugin.plugin(),
+                    std::slice::from_ref(&plugin),
+                    callbacks.clone(),
+                )
+                .map_err(|e| bad(&e.to_string()))?;
                 self.ages.push(Box::new(opened));
             } else {
                 // The line itself may be a damaged secret: never repeat it.

@@ -10,6 +10,7 @@ pub mod layout;
 pub mod limits;
 pub mod pack;
 pub mod pipeline;
+pub mod points;
 pub mod reader;
 pub mod repository;
 pub mod seal;

@@ -153,9 +153,7 @@ impl<'r> Reader<'r> {
         let on = || format!("{name} at {}", at.offset);
         let epoch = self.repo.epoch(&at.epoch)?;
         let Some(identity) = &epoch.identity else {
-            return Err(Error::new(ErrorKind::WrongKey, "open content", "the keys at hand open names and sizes only")
-                .on(on())
-                .hint("give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)"));
+            return Err(self.repo.no_data_key("open content").on(on()));
         };
         let missing = |e: Error| match e.kind() {
             ErrorKind::NotFound => e
@@ -194,7 +192,7 @@ impl<'r> Reader<'r> {
         visit: &mut dyn FnMut(u64, &Extent) -> Result<()>,
     ) -> Result<()> {
         let mut offset = 0u64;
-        let mut each = |extent: &Extent| {
+        let each = |extent: &Extent| {
             let at = offset;
             offset = offset.saturating_add(extent.len());
             if at < range.end && offset > range.start { visit(at, extent) } else { Ok(()) }

@@ -13,22 +13,24 @@ use zeroize::Zeroizing;
 use crate::model::{
     EpochId, Error, ErrorKind, Hash, ObjectName, PackId, PartyId, RepositoryId, Result, Time, Ulid,
 };
-use crate::ports::{Clock, Entropy, ObjectMeta, Put, Store};
+use crate::ports::{Clock, Entropy, Put, Store};
 
 use super::cbor;
 use super::chunker::Sizes;
 use super::format::{
-    ChunkerParams, Config, ConfigSecret, Epoch, EpochKind, EpochState, Label, Point, Predecessor, Recipient,
-    Session, SessionState, Times, Tombstone, VERSION, Writer,
+    ChunkerParams, Config, ConfigSecret, Epoch, EpochKind, EpochState, Label, Recipient, Session,
+    SessionState, Times, VERSION, Writer,
 };
 use super::keys::{AnyRecipient, HostKeys, Identities, RecoveryKit, parse_epoch_identity};
 use super::layout;
-use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
+use super::limits::SMALL_OBJECT_MAX_BYTES;
 use super::seal::{self, Zstd};
 use super::secrets::Derived;
 use super::seen::Seen;
 use super::sign::{Envelope, Kind, PublicKey, SignKey};
 use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
+
+pub use super::points::{PointList, StoredPoint};
 
 /// An epoch key as far as this host has it.
 pub struct OpenEpoch {
@@ -347,6 +349,19 @@ impl Repository {
     pub fn can_open_data(&self) -> bool {
         self.epochs.values().any(|e| e.kind == EpochKind::Data && e.identity.is_some())
     }
+    /// Why content cannot be opened here, and what to do: for those who wanted to do `what`.
+    pub fn no_data_key(&self, what: &str) -> Error {
+        if self.given_identities {
+            return Error::new(ErrorKind::WrongKey, what, "the identity that was given opens nothing of it")
+                .hint(format!(
+                    "is it that of another repository? This is repository {}, and its recovery kit names it",
+                    self.id()
+                ));
+        }
+        Error::new(ErrorKind::WrongKey, what, "the keys at hand open names and sizes only").hint(
+            "give the recovery kit: --identity file:KIT (a backup host cannot read its own backups; that is meant so)",
+        )
+    }
     /// Identities of all metadata epochs that this host has.
     pub fn meta_identities(&self) -> Vec<&dyn age::Identity> {
         let meta = self.epochs.values().filter(|e| e.kind == EpochKind::Meta);
@@ -405,174 +420,6 @@ impl Repository {
         self.with_zstd(|zstd| zstd.decompress(&seal::decrypt(&self.meta_identities(), sealed)?, limit))
             .and_then(|plain| cbor::decode(&plain, "envelope"))
             .map_err(|e| e.on(name.to_string()))
-    }
-
-    // ---- points ----
-
-    /// Reads one point and checks who signed it.
-    pub fn read_point(&self, meta: &ObjectMeta) -> Result<StoredPoint> {
-        let sealed = self.store.get(&meta.name, POINT_MAX_BYTES as u64)?;
-        let envelope = self.open_envelope(&meta.name, &sealed, POINT_MAX_BYTES)?;
-        let damaged = |e: Error| e.on(meta.name.to_string());
-        let point: Point = match cbor::decode(&envelope.payload, "recovery point") {
-            Ok(point) => point,
-            // An unsigned forgery need not even decode: say first that nobody signed it.
-            Err(error) => {
-                self.trusted.verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
-                return Err(damaged(error));
-            }
-        };
-        self.trusted.verify_point(&envelope, &meta.name, &point)?;
-        if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
-            return Err(damaged(Error::new(
-                ErrorKind::Untrusted,
-                "trust the recovery point",
-                "it does not say what its name and signature say",
-            )));
-        }
-        Ok(StoredPoint {
-            hash: envelope.payload_hash(),
-            stored_at: meta.stored_at,
-            is_void: meta.stored_at > point.commit_before,
-            point,
-        })
-    }
-
-    /// Every point, oldest first by the store's time, with what is wrong with it.
-    pub fn points(&self) -> Result<PointList> {
-        let mut metas = Vec::new();
-        self.store.list(layout::POINTS, &mut |meta| {
-            metas.push(meta);
-            Ok(())
-        })?;
-        metas.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
-        let tombstones = self.tombstones()?;
-        let mut list = PointList { tombstones, ..PointList::default() };
-        for meta in metas {
-            match self.read_point(&meta) {
-                Ok(point) => list.add(point),
-                Err(error) => list.refused.push((meta.name, error)),
-            }
-        }
-        self.forgive_copied_store(&mut list)?;
-        let mut seen = Seen::load(&self.cache_dir);
-        let before = seen.clone();
-        list.vanished = seen.take_in(&list);
-        if seen != before {
-            seen.save(&self.cache_dir)?;
-        }
-        Ok(list)
-    }
-
-    /// In a store that is a plain copy the times mean nothing, so nothing is void
-    /// (docs/FORMAT.md section 9.1).
-    fn forgive_copied_store(&self, list: &mut PointList) -> Result<()> {
-        if !list.points.iter().any(|p| p.is_void) {
-            return Ok(());
-        }
-        self.forgive_copied_points(list)?;
-        let mut first = None;
-        self.store.list(layout::CONFIG, &mut |meta| {
-            first.get_or_insert(meta.stored_at);
-            Ok(())
-        })?;
-        let Some(first) = first else { return Ok(()) };
-        if list.points.iter().any(|p| p.is_void && first > p.point.commit_before) {
-            list.is_copy = true;
-            list.points.iter_mut().for_each(|p| p.is_void = false);
-        }
-        Ok(())
-    }
-
-    /// A session is stored before its point may be: where even its first object is later than the
-    /// point's limit, both were copied later, one by one.
-    fn forgive_copied_points(&self, list: &mut PointList) -> Result<()> {
-        let mut began: HashMap<Ulid, Time> = HashMap::new();
-        self.store.list(layout::SESSIONS, &mut |meta| {
-            if let Some((id, 0)) = layout::parse_session(&meta.name) {
-                began.insert(id, meta.stored_at);
-            }
-            Ok(())
-        })?;
-        for point in list.points.iter_mut().filter(|p| p.is_void) {
-            if began.get(&point.point.session).is_some_and(|at| *at > point.point.commit_before) {
-                point.is_void = false;
-                list.is_copy = true;
-            }
-        }
-        Ok(())
-    }
-
-    fn tombstones(&self) -> Result<HashMap<Ulid, Tombstone>> {
-        let mut names = Vec::new();
-        self.store.list(layout::TOMBSTONES, &mut |meta| {
-            names.push(meta.name);
-            Ok(())
-        })?;
-        let mut found = HashMap::new();
-        for name in names {
-            match self.read_tombstone(&name) {
-                Ok(read) => {
-                    found.insert(read.stone.point, read.stone);
-                }
-                Err(error) => tracing::warn!(%error, "a tombstone is not taken"),
-            }
-        }
-        Ok(found)
-    }
-
-    /// Reads a tombstone; one that does not count is an error.
-    fn read_tombstone(&self, name: &ObjectName) -> Result<ReadTombstone> {
-        let sealed = self.store.get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
-        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        let stored = Hash(*blake3::hash(&sealed).as_bytes());
-        let is_kept = self.trusted.is_kept(&envelope, Kind::Tombstone, Some(name), &stored);
-        if !is_kept {
-            self.trusted.verify_writer(&envelope, Kind::Tombstone, Some(name))?;
-        }
-        let stone: Tombstone =
-            cbor::decode(&envelope.payload, "tombstone").map_err(|e| e.on(name.to_string()))?;
-        let is_itself = stone.by == envelope.signer && layout::tombstone(&stone.point) == *name;
-        if !is_itself || !(is_kept || self.may_remove(&stone)) {
-            return Err(Error::new(
-                ErrorKind::Untrusted,
-                "trust the tombstone",
-                "it was written by somebody who may not remove that point",
-            )
-            .on(name.to_string()));
-        }
-        Ok(ReadTombstone { stone, envelope, stored })
-    }
-
-    fn may_remove(&self, stone: &Tombstone) -> bool {
-        let rights = self.trusted.writer(&stone.by).map_or(0, |w| w.rights);
-        stone.by == stone.writer || rights & super::format::RIGHT_REMOVE_OTHERS != 0
-    }
-
-    /// Hashes of the stored index objects, and of the tombstones that count, which `key` of `party`
-    /// signed: what a revocation of that key keeps. Sorted.
-    pub fn worth_keeping(&self, party: &PartyId, key: &PublicKey) -> Result<Vec<Hash>> {
-        let mut kept = super::index::objects_signed_with(self, party, key)?;
-        let mut names = Vec::new();
-        self.store.list(layout::TOMBSTONES, &mut |meta| {
-            names.push(meta.name);
-            Ok(())
-        })?;
-        for name in names {
-            let Ok(read) = self.read_tombstone(&name) else { continue };
-            let is_of_key = read.envelope.verify(key, self.id(), Kind::Tombstone, Some(&name)).is_ok();
-            if read.envelope.signer == *party && is_of_key {
-                kept.push(read.stored);
-            }
-        }
-        kept.sort();
-        kept.dedup();
-        Ok(kept)
-    }
-
-    /// Stores a point. Everything it refers to must be durable before.
-    pub fn put_point(&self, point: &Point) -> Result<Hash> {
-        self.put_signed(Kind::Point, &layout::point(&point.id), point)
     }
 
     // ---- sessions ----
@@ -698,7 +545,28 @@ impl Repository {
         config.sealed = seal_secret(&ConfigSecret { master: *master, labels }, meta)?;
         let (name, bytes) = sign_config(&config, root);
         put_new(&*self.store, &name, &bytes)?;
+        self.give_way(&name)?;
         Ok(Trusted { config, hash: Hash(*blake3::hash(&bytes).as_bytes()) })
+    }
+
+    /// Two changes made at the same moment: the one whose name is lower stands, the other is taken back.
+    fn give_way(&self, own: &ObjectName) -> Result<()> {
+        let number = layout::parse_config(own).map(|(number, _)| number);
+        let mut has_lost = false;
+        self.store.list(layout::CONFIG, &mut |meta| {
+            has_lost |= layout::parse_config(&meta.name).map(|(n, _)| n) == number && meta.name < *own;
+            Ok(())
+        })?;
+        if !has_lost {
+            return Ok(());
+        }
+        self.store.delete(own)?;
+        Err(Error::new(
+            ErrorKind::Refused,
+            "change the configuration",
+            "somebody else changed it at the same moment",
+        )
+        .hint("run the command again"))
     }
 
     /// Two configurations of one number would be a fork, which every reader refuses.
@@ -854,105 +722,4 @@ fn create_private_dir(dir: &Path) -> Result<()> {
         .mode(0o700)
         .create(dir)
         .map_err(|e| Error::io("make the cache folder", dir.display().to_string(), e))
-}
-
-/// A tombstone that counts, as it was found.
-struct ReadTombstone {
-    stone: Tombstone,
-    envelope: Envelope,
-    stored: Hash,
-}
-
-/// A point whose signature was checked.
-#[derive(Clone, Debug)]
-pub struct StoredPoint {
-    /// What it says.
-    pub point: Point,
-    /// Hash of its payload.
-    pub hash: Hash,
-    /// When the store received it.
-    pub stored_at: Time,
-    /// Whether it arrived too late to count.
-    pub is_void: bool,
-}
-
-/// How many missing points of one gap are named: a number may be anything.
-const GAPS_NAMED_MAX: usize = 100;
-
-/// All points, and what is wrong.
-#[derive(Debug, Default)]
-pub struct PointList {
-    /// Trusted points, oldest first; void ones are marked.
-    pub points: Vec<StoredPoint>,
-    /// Points whose tombstone counts.
-    pub removed: Vec<StoredPoint>,
-    /// Objects that are not taken for points, and why.
-    pub refused: Vec<(ObjectName, Error)>,
-    /// Tombstones that count.
-    pub tombstones: HashMap<Ulid, Tombstone>,
-    /// The store is a plain copy of another: its times mean nothing.
-    pub is_copy: bool,
-    /// What this host has seen before and is not there now, in words.
-    pub vanished: Vec<String>,
-}
-
-impl PointList {
-    fn add(&mut self, point: StoredPoint) {
-        // A tombstone counts for the very point that it names, whose writer decides who may sign it.
-        let is_of = |t: &Tombstone| {
-            let p = &point.point;
-            t.hash == point.hash && t.writer == p.writer && t.job == p.job && t.seq == p.seq
-        };
-        let removed = self.tombstones.get(&point.point.id).is_some_and(is_of);
-        if removed { self.removed.push(point) } else { self.points.push(point) }
-    }
-
-    /// The newest point of a job that is not void.
-    pub fn newest(&self, job: Option<&str>) -> Option<&StoredPoint> {
-        let wanted = |p: &&StoredPoint| !p.is_void && job.is_none_or(|job| p.point.job == job);
-        self.points.iter().rev().find(wanted)
-    }
-
-    /// The newest point of one writer and job by sequence number.
-    pub fn newest_of(&self, writer: &PartyId, job: &str) -> Option<&StoredPoint> {
-        let own = |p: &&StoredPoint| p.point.writer == *writer && p.point.job == job;
-        self.points.iter().chain(&self.removed).filter(own).max_by_key(|p| p.point.seq)
-    }
-
-    /// What is missing from the rows of sequence numbers, in words: points that no tombstone
-    /// accounts for, and predecessors that are other than they were.
-    pub fn gaps(&self) -> Vec<String> {
-        let mut rows: HashMap<(PartyId, &str), Vec<&StoredPoint>> = HashMap::new();
-        for point in self.points.iter().chain(&self.removed) {
-            rows.entry((point.point.writer, point.point.job.as_str())).or_default().push(point);
-        }
-        let mut found = Vec::new();
-        for ((writer, job), mut row) in rows {
-            row.sort_by_key(|p| p.point.seq);
-            let stone = |seq: u64| {
-                self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq)
-            };
-            let mut expected = 1;
-            for point in row {
-                found.extend(
-                    (expected..point.point.seq)
-                        .filter(|seq| !stone(*seq))
-                        .take(GAPS_NAMED_MAX)
-                        .map(|seq| format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")),
-                );
-                expected = point.point.seq.saturating_add(1);
-                found.extend(self.wrong_predecessor(point));
-            }
-        }
-        found.sort();
-        found
-    }
-
-    fn wrong_predecessor(&self, point: &StoredPoint) -> Option<String> {
-        let Predecessor { id, hash } = point.point.predecessor.as_ref()?;
-        let before = self.points.iter().chain(&self.removed).find(|p| p.point.id == *id)?;
-        (before.hash != *hash).then(|| {
-            format!("point {} names a predecessor {id} that was other than the one there now", point.point.id)
-        })
-    }
 }

@@ -94,12 +94,13 @@ impl CommandSource {
         Ok(Self { name: name.into(), config, path, process })
     }
 
-    fn spec(&self, argv: &[String]) -> CommandSpec {
+    fn spec(&self, argv: &[String], cancel: &Cancel) -> CommandSpec {
         CommandSpec {
             argv: argv.to_vec(),
             env: self.config.env.clone(),
             dir: self.config.dir.clone(),
             timeout_secs: self.config.timeout_secs,
+            cancel: Some(cancel.clone()),
         }
     }
 
@@ -137,7 +138,7 @@ impl CommandSource {
         if request.dry_run {
             return Ok(());
         }
-        let mut spec = self.spec(argv);
+        let mut spec = self.spec(argv, cancel);
         let conflict = match request.conflict {
             Conflict::Refuse => "refuse",
             Conflict::Replace => "replace",
@@ -157,6 +158,7 @@ impl CommandSource {
         }
         drop(out);
         let ended = child.wait()?;
+        cancel.check()?;
         if !ended.is_success() {
             return Err(program_failed("run the restore command", argv, &ended));
         }
@@ -291,7 +293,7 @@ impl Source for CommandSource {
 
     fn capture(&self, sink: &mut dyn CaptureSink, cancel: &Cancel) -> Result<CaptureReport> {
         let argv = &self.config.backup;
-        let mut child = self.process.spawn(&self.spec(argv), Wiring::ReadOutput)?;
+        let mut child = self.process.spawn(&self.spec(argv, cancel), Wiring::ReadOutput)?;
         let pipe = child.take_stdout().ok_or_else(|| no_pipe("output"))?;
         let mut output = Output { pipe, cancel, bytes: 0 };
         let entry = Entry::new(self.path.clone(), EntryKind::File);
@@ -299,6 +301,7 @@ impl Source for CommandSource {
         let bytes = output.bytes;
         drop(output);
         let ended = child.wait()?;
+        cancel.check()?;
         if !ended.is_success() {
             return Err(program_failed("capture the output of", argv, &ended));
         }

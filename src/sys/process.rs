@@ -16,10 +16,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::model::{Error, ErrorKind, Result};
 use crate::ports::process::{STDERR_KEPT_BYTES, Wiring};
-use crate::ports::{Child, CommandSpec, Ended, Process};
+use crate::ports::{Cancel, Child, CommandSpec, Ended, Process};
 
 /// After its time is over a program is asked to end, and killed after this much more.
 const TERM_GRACE: Duration = Duration::from_secs(3);
+/// How often a running program's owner is asked whether it wants to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// How long to wait, once a program has ended, for others who still hold its standard error.
 const STDERR_GRACE: Duration = Duration::from_secs(1);
 
@@ -110,6 +112,10 @@ impl Process for RealProcess {
                 start_thread("timeout", move || shared.watch(deadline))?;
             }
         }
+        if let Some(cancel) = spec.cancel.clone() {
+            let shared = running.shared.clone();
+            start_thread("cancel", move || shared.end_when(&cancel))?;
+        }
         Ok(Box::new(running))
     }
 }
@@ -179,8 +185,22 @@ impl Shared {
                 return;
             }
             state.timed_out = true;
-            self.signal(&state, Signal::TERM);
         }
+        self.end();
+    }
+
+    /// Ends the program when somebody asks to stop.
+    fn end_when(&self, cancel: &Cancel) {
+        while !self.is_over_by(Instant::now() + CANCEL_POLL) {
+            if cancel.is_cancelled() {
+                return self.end();
+            }
+        }
+    }
+
+    /// Asks the group to end, and kills it when it does not.
+    fn end(&self) {
+        self.signal(&lock(&self.state), Signal::TERM);
         let killing = Instant::now() + TERM_GRACE;
         while !self.leader_has_ended() && Instant::now() < killing {
             if self.is_over_by(Instant::now() + Duration::from_millis(20)) {

@@ -617,9 +617,11 @@ fn index_vectors() {
             WRITER,
             &|_| 900,
             &mut zstd(),
-            &meta_epoch().to_public(),
-            &writer_key(),
-            &REPOSITORY,
+            &muster::repo::index::SignAndSeal {
+                meta: &meta_epoch().to_public(),
+                key: &writer_key(),
+                repository: &REPOSITORY,
+            },
         )
         .unwrap()
     };

@@ -93,13 +93,13 @@ pub fn find(context: &Context<'_>, args: &args::Find) -> Result<Exit> {
             args.pattern.clone(),
         )]);
         let mut rows = ListWriter::begin("find", &nothing, "matches", &mut out).map_err(stdout_error)?;
-        browser.find(&points, &*matches, &mut |point, source, entry| {
+        browser.find(&points, &matches, &mut |point, source, entry| {
             found += 1;
             rows.push(&row(point, source, entry)).map_err(stdout_error)
         })?;
         rows.finish(None::<&()>).map_err(stdout_error)?;
     } else {
-        browser.find(&points, &*matches, &mut |point, source, entry| {
+        browser.find(&points, &matches, &mut |point, source, entry| {
             found += 1;
             row(point, source, entry).render(&mut out, &human).map_err(stdout_error)
         })?;
@@ -113,7 +113,7 @@ pub fn find(context: &Context<'_>, args: &args::Find) -> Result<Exit> {
 }
 
 /// A pattern with a slash matches whole paths, one without matches names.
-fn matcher(pattern: &str, ignore_case: bool) -> Result<Box<dyn Fn(&Entry) -> bool>> {
+fn matcher(pattern: &str, ignore_case: bool) -> Result<impl Fn(&Entry) -> bool> {
     let whole = pattern.contains('/');
     let glob = GlobBuilder::new(pattern.trim_start_matches('/'))
         .case_insensitive(ignore_case)
@@ -121,12 +121,12 @@ fn matcher(pattern: &str, ignore_case: bool) -> Result<Box<dyn Fn(&Entry) -> boo
         .build()
         .map_err(|e| Error::new(ErrorKind::Usage, "read the pattern", e.to_string()).on(pattern.to_owned()))?
         .compile_matcher();
-    Ok(Box::new(move |entry: &Entry| {
+    Ok(move |entry: &Entry| {
         use std::os::unix::ffi::OsStrExt;
         let slashed = entry.path.to_slashed();
         let text = if whole { slashed.as_slice() } else { entry.path.leaf() };
         glob.is_match(std::ffi::OsStr::from_bytes(text))
-    }))
+    })
 }
 
 /// Compares two points.

@@ -18,7 +18,7 @@ use crate::repo::sign::{Envelope, Kind};
 use crate::report::human::counted;
 
 use super::damage::Damage;
-use super::{CheckRequest, Findings, finding, is_about_content, reason};
+use super::{CheckRequest, Findings, finding, reason};
 
 /// Most names of odd objects that are told one by one.
 const NAMES_TOLD: usize = 5;
@@ -157,7 +157,7 @@ pub(super) fn points(repo: &Repository, found: &mut Findings) -> Result<PointLis
     found.read(sizes.iter().map(|m| m.size).sum());
     let mut points = repo.points()?;
     for (name, error) in std::mem::take(&mut points.refused) {
-        if !is_about_content(&error) {
+        if !error.is_about_content() {
             return Err(error);
         }
         found.problem(name.to_string(), format!("it is not taken for a recovery point: {}", reason(&error)));

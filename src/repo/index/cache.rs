@@ -10,7 +10,7 @@ use crate::repo::limits::INDEX_OBJECT_MAX_BYTES;
 use crate::repo::repository::Repository;
 use crate::repo::sign::{Kind, PublicKey};
 
-use super::object::{NOBODY, build_object, open_root};
+use super::object::{NOBODY, SignAndSeal, build_object, open_root};
 use super::segment::{Segment, SegmentWriter, merge, merged_rows};
 use super::{Location, Row};
 
@@ -230,7 +230,14 @@ impl Index {
         let (_, meta) = repo.current_epoch(crate::repo::format::EpochKind::Meta)?;
         let each = rows.iter().map(|r| Ok(*r));
         let object = repo.with_zstd(|zstd| {
-            build_object(each, supersedes, key.party(), &size, zstd, meta, key, repo.id())
+            build_object(
+                each,
+                supersedes,
+                key.party(),
+                &size,
+                zstd,
+                &SignAndSeal { meta, key, repository: repo.id() },
+            )
         })?;
         let hash = repo.put_index(&object)?;
         let gone: HashSet<PathBuf> = segments.iter().map(|s| s.path().to_owned()).collect();

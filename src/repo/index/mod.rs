@@ -5,7 +5,7 @@ pub mod object;
 pub mod segment;
 
 pub use cache::{Index, SyncReport, objects_signed_with};
-pub use object::{Table, build_object};
+pub use object::{SignAndSeal, Table, build_object};
 
 use crate::model::{ChunkId, EpochId, PackId};
 

@@ -55,6 +55,17 @@ impl Table {
     }
 }
 
+/// Who signs an object, and to which epoch it is sealed.
+#[derive(Clone, Copy)]
+pub struct SignAndSeal<'a> {
+    /// The metadata epoch's recipient.
+    pub meta: &'a x25519::Recipient,
+    /// The writer's key.
+    pub key: &'a SignKey,
+    /// Which repository it is for.
+    pub repository: &'a RepositoryId,
+}
+
 /// Encodes ascending `rows` of blobs that `sealer` sealed. `pack_size` tells a pack's size.
 pub fn build_object(
     rows: impl Iterator<Item = Result<Row>>,
@@ -62,10 +73,9 @@ pub fn build_object(
     sealer: PartyId,
     pack_size: &dyn Fn(&PackId) -> u64,
     zstd: &mut Zstd,
-    meta: &x25519::Recipient,
-    key: &SignKey,
-    repository: &RepositoryId,
+    by: &SignAndSeal<'_>,
 ) -> Result<Vec<u8>> {
+    let SignAndSeal { meta, key, repository } = *by;
     let mut table = Table::default();
     let mut chunk_rows = Vec::new();
     let mut chunk_pages = Vec::new();

@@ -25,6 +25,7 @@ use crate::model::{ChunkId, Content, EpochId, Error, PackId, PartyId, Result};
 use super::format::{EpochKind, Totals};
 use super::index::{Index, Location};
 use super::layout::PackKind;
+use super::limits::{CHUNK_MAX_BYTES, GROUP_MAX_BYTES, PACK_TARGET_BYTES};
 use super::repository::Repository;
 use budget::{Budget, Permit};
 
@@ -43,16 +44,54 @@ pub struct Options {
 
 /// What a reader thread and a sealer hold beside the budget: a buffer of 12 MiB, and zstd's tables.
 const THREAD_BYTES: u64 = 20 << 20;
-
-/// The least memory with which a pipeline works, in bytes.
+/// The least memory that a person may name, in bytes.
 pub const MEMORY_MIN_BYTES: u64 = 64 << 20;
 
-/// How many threads fit: half of the memory is for bytes under way, the other half for the threads'
-/// own. With so many, the blobs that idle threads hold back (2 MiB each) and the open packs (a
-/// quarter) always leave room in the budget, so that nobody waits for ever.
+/// How many threads fit: half of the memory is for bytes under way, the other half for what threads
+/// hold themselves.
 pub fn threads_for(memory_bytes: u64, cores: usize) -> usize {
     let fit = (memory_bytes / 2 / THREAD_BYTES).max(1);
     cores.clamp(1, usize::try_from(fit).unwrap_or(1))
+}
+
+/// What one grouper may hold while it waits for more.
+const HELD_BY_GROUPER_BYTES: u64 = GROUP_MAX_BYTES as u64;
+/// Groupers of one reader: content and recipes.
+const GROUPERS_OF_READER: u64 = 2;
+/// Groupers beside the readers': a source's catalogue, and content and recipe of its facts.
+const GROUPERS_BESIDE: u64 = 3;
+
+impl Options {
+    /// A pack is closed when it has this many bytes. Open packs hold part of the budget, and
+    /// so must stay well below the whole.
+    fn pack_target_bytes(&self) -> u64 {
+        PACK_TARGET_BYTES.min(self.memory_bytes / 8)
+    }
+
+    /// What can be held for long by those who wait for more, with so many readers, beside room for
+    /// the largest chunk: with less than this they could all wait for one another.
+    fn least_budget_bytes(&self, threads: u64) -> u64 {
+        let open_packs = 2 * (self.pack_target_bytes() + CHUNK_MAX_BYTES as u64);
+        let groupers = threads * GROUPERS_OF_READER + GROUPERS_BESIDE;
+        open_packs + groupers * HELD_BY_GROUPER_BYTES + CHUNK_MAX_BYTES as u64
+    }
+
+    /// No more threads than memory is enough for, but one at least.
+    fn fitted(mut self) -> Self {
+        let mut threads = threads_for(self.memory_bytes, self.threads);
+        while threads > 1 && self.least_budget_bytes(threads as u64) > self.memory_bytes / 2 {
+            threads -= 1;
+        }
+        self.threads = threads;
+        self.uploads = self.uploads.max(1);
+        self
+    }
+
+    /// Bytes that may be under way. Where `memory_bytes` is too little for anything, what one
+    /// thread needs.
+    fn budget_bytes(&self) -> u64 {
+        (self.memory_bytes / 2).max(self.least_budget_bytes(self.threads as u64))
+    }
 }
 
 /// Figures of a running pipeline, for progress displays.
@@ -149,7 +188,7 @@ impl<'r> Shared<'r> {
             condemned,
             claims: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
             referenced: RwLock::default(),
-            budget: Budget::new(options.memory_bytes / 2),
+            budget: Budget::new(options.budget_bytes()),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             data_epoch: (data_id, data.clone()),
@@ -287,8 +326,8 @@ pub fn run<T>(
     counters: Arc<Counters>,
     body: impl FnOnce(&Pipeline<'_, '_>) -> Result<T>,
 ) -> Result<Written<T>> {
-    let threads = threads_for(options.memory_bytes, options.threads);
-    let uploads = options.uploads.max(1);
+    let options = options.fitted();
+    let (threads, uploads) = (options.threads, options.uploads);
     let shared = Shared::new(repo, index, options, counters)?;
     let result = std::thread::scope(|scope| {
         let shared = &shared;
@@ -370,3 +409,24 @@ impl Pipeline<'_, '_> {
 }
 
 type Work = Receiver<capture::Batch>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_memory_nobody_can_wait_for_ever() {
+        for memory_mib in [0, 1, 8, 16, 64, 128, 256, 4096] {
+            for threads in [0, 1, 2, 8, 64, 1000] {
+                let asked = Options { memory_bytes: memory_mib << 20, threads, uploads: 2, dry_run: false };
+                let fitted = asked.fitted();
+                assert!(fitted.threads >= 1 && fitted.threads <= threads.max(1));
+                assert!(fitted.budget_bytes() >= fitted.least_budget_bytes(fitted.threads as u64));
+                // The usual setting keeps its threads and its bound.
+                if memory_mib >= 256 && threads <= 8 {
+                    assert_eq!((fitted.threads, fitted.budget_bytes()), (threads.max(1), memory_mib << 19));
+                }
+            }
+        }
+    }
+}

@@ -6,9 +6,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::model::{ChunkId, Error, ErrorKind, PackId, Result};
 use crate::repo::format::BlobChunk;
-use crate::repo::index::{Location, Row, build_object};
+use crate::repo::index::{Location, Row, SignAndSeal, build_object};
 use crate::repo::layout::{self, PackKind};
-use crate::repo::limits::PACK_TARGET_BYTES;
 use crate::repo::pack::{BuiltPack, PackBuilder, SealedBlob};
 use crate::repo::seal::{self, Zstd};
 
@@ -104,17 +103,15 @@ fn verify(
 
 pub(super) fn packer(shared: &Shared<'_>, blobs: &Receiver<Sealed>, out: &Sender<Ready>) -> Result<()> {
     let mut zstd = shared.repo.new_zstd()?;
-    // Open packs hold part of the budget; keep them well below the whole.
-    let target = PACK_TARGET_BYTES.min(shared.options.memory_bytes / 8);
+    let target = shared.options.pack_target_bytes();
     let mut open: HashMap<PackKind, (PackBuilder, Vec<Permit>)> = HashMap::new();
     for Sealed { kind, blob, permit } in blobs {
         let (builder, permits) = open.entry(kind).or_insert_with(|| (PackBuilder::new(kind), Vec::new()));
         builder.push(blob);
         permits.push(permit);
-        if builder.len() >= target || builder.is_full() {
-            if let Some(full) = open.remove(&kind) {
-                close(shared, &mut zstd, full, out)?;
-            }
+        let is_full = builder.len() >= target || builder.is_full();
+        if is_full && let Some(full) = open.remove(&kind) {
+            close(shared, &mut zstd, full, out)?;
         }
     }
     if shared.has_failed() {
@@ -215,9 +212,7 @@ fn write_index(shared: &Shared<'_>, rows: &mut Vec<Row>, sizes: &mut HashMap<Pac
             shared.own,
             &size,
             zstd,
-            &shared.meta_epoch.1,
-            key,
-            shared.repo.id(),
+            &SignAndSeal { meta: &shared.meta_epoch.1, key, repository: shared.repo.id() },
         )
     })?;
     let hash = shared.repo.put_index(&object)?;

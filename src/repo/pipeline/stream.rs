@@ -138,6 +138,7 @@ impl<'s, 'r> Cutter<'s, 'r> {
             recipe: Recipe::Short(Vec::new()),
             hole: 0,
             written: 0,
+            is_content: true,
         }
     }
 
@@ -160,6 +161,8 @@ pub(super) struct ChunkStream<'c, 's, 'r> {
     recipe: Recipe,
     hole: u64,
     written: u64,
+    /// Whether it counts as read from a source.
+    is_content: bool,
 }
 
 /// How much is read at once.
@@ -220,8 +223,10 @@ impl ChunkStream<'_, '_, '_> {
         self.end_hole()?;
         self.end += n;
         self.written += n as u64;
-        Counters::add(&self.cutter.shared.counters.bytes_read, n as u64);
-        Counters::add(&self.cutter.shared.counters.bytes, n as u64);
+        if self.is_content {
+            Counters::add(&self.cutter.shared.counters.bytes_read, n as u64);
+            Counters::add(&self.cutter.shared.counters.bytes, n as u64);
+        }
         self.cut_ready()
     }
 
@@ -287,10 +292,11 @@ impl StreamWriter for ChunkStream<'_, '_, '_> {
     }
 }
 
-/// Stores bytes as data.
+/// Stores bytes of our own as data; they do not count as read.
 pub(super) fn store_bytes(shared: &Shared<'_>, seal: &Sender<SealJob>, bytes: &[u8]) -> Result<Content> {
     let mut cutter = Cutter::new(shared, seal);
     let mut stream = cutter.stream(ChunkClass::Bulk);
+    stream.is_content = false;
     stream.write(bytes)?;
     let content = stream.finish()?;
     cutter.finish()?;

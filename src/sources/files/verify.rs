@@ -273,7 +273,8 @@ impl Pass<'_, '_> {
         let is_unread = self.unread.as_ref().is_some_and(|unread| item.path.is_within(unread));
         // A root that is missing is an entry that is missing.
         let is_there = item.stat.is_some();
-        if self.verify.facts.covers(&item.path) && !is_unread && is_there {
+        let is_minded = self.verify.facts.covers(&item.path) && self.verify.from.minds_extra(&item.path);
+        if is_minded && !is_unread && is_there {
             let remarks = Remarks { different: vec!["is not in the point".to_owned()], ..Remarks::default() };
             self.verify.record(&item.path, remarks, 0);
         }

@@ -47,7 +47,7 @@ pub fn restore(
     request: &RestoreRequest,
     cancel: &Cancel,
 ) -> Result<RestoreReport> {
-    let facts = Facts::decode(&from.facts()?)?;
+    let (facts, lost) = facts_as_needed(from, request)?;
     let world = prepare_target(&facts, request)?;
     let restore = Restore {
         world,
@@ -69,7 +69,26 @@ pub fn restore(
     }
     director.finish_directories()?;
     director.name_missing();
-    Ok(restore.into_report())
+    let mut report = restore.into_report();
+    report.failures.extend(lost.map(|why| (FACTS_SHOWN.to_owned(), why)));
+    Ok(report)
+}
+
+/// How the facts are called among the failures.
+const FACTS_SHOWN: &str = "(the source's facts)";
+
+/// What the point says of the source's shape. In the original place, and to remove what is too
+/// much, a restore must know it. Into a folder it can do without: damage there must not keep
+/// the files from coming back. Answers with why they are lost.
+fn facts_as_needed(from: &dyn CaptureReader, request: &RestoreRequest) -> Result<(Facts, Option<String>)> {
+    let is_needed = request.target == RestoreTarget::Original || request.conflict == Conflict::Mirror;
+    match from.facts() {
+        Ok(bytes) => Ok((Facts::decode(&bytes)?, None)),
+        Err(error) if !is_needed && matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
+            Ok((Facts::default(), Some(format!("are lost, and everything else was put back: {error}"))))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether nothing more can be written after this error.

@@ -1,0 +1,4 @@
+//! The real program, driven as a person or a script drives it.
+
+#[path = "cli/mod.rs"]
+mod cli;

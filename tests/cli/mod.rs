@@ -1,0 +1,13 @@
+mod bad_input;
+mod closed;
+mod command;
+mod config;
+mod damage;
+mod flows;
+mod forge;
+mod hooks;
+mod hostile;
+mod secrets;
+mod signals;
+mod tree;
+mod world;

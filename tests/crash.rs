@@ -1,0 +1,10 @@
+//! The crash matrix: a backup fails at every operation of its store in turn, in every way that a
+//! store can fail. Whatever happened, earlier points restore, the list of points is well-formed,
+//! and running the backup again ends in a good point without sending again what was kept.
+//!
+//! `MUSTER_TEST_FULL=1` runs a larger one. A failure prints the plan that reproduces it.
+
+#[path = "crash/matrix.rs"]
+mod matrix;
+#[path = "crash/set.rs"]
+mod set;
