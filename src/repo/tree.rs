@@ -18,6 +18,9 @@ pub const PAGE_LIMIT_BYTES: usize = super::limits::CHUNK_MAX_BYTES;
 
 /// Something a tree lists.
 pub trait Record: Clone + Encode<()> + for<'b> Decode<'b, ()> {
+    /// Whether it means the same without those before it: entries name themselves, while
+    /// an extent's place is the sum of the earlier ones.
+    const STANDS_ALONE: bool;
     /// Bytes that it stands for.
     fn bytes(&self) -> u64;
     /// What decides whether a page is cut after it; empty: never.
@@ -27,6 +30,7 @@ pub trait Record: Clone + Encode<()> + for<'b> Decode<'b, ()> {
 }
 
 impl Record for Entry {
+    const STANDS_ALONE: bool = true;
     fn bytes(&self) -> u64 {
         self.size
     }
@@ -39,6 +43,7 @@ impl Record for Entry {
 }
 
 impl Record for Extent {
+    const STANDS_ALONE: bool = false;
     fn bytes(&self) -> u64 {
         self.len()
     }
@@ -72,6 +77,7 @@ pub struct Branch {
 }
 
 impl Record for Branch {
+    const STANDS_ALONE: bool = false;
     fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -267,8 +273,11 @@ pub fn load<R: Record>(source: &dyn PageSource, id: &ChunkId, level: u8) -> Resu
 
 /// Calls `visit` for every record that may lie in the wanted range, in order. `enter` is asked
 /// with the first path of a subtree and the first path after it (absent at the end)
-/// whether it can hold anything wanted. Answers with the number of records and bytes
-/// visited; a walk that enters everything must match the reference.
+/// whether it can hold anything wanted. Every page must match what its parent says.
+///
+/// Where records stand alone, a page that is damaged or missing costs only what lies below
+/// it: the walk visits all the rest and then fails with what was wrong. An error of `visit`
+/// ends it at once.
 pub fn walk<R: Record>(
     source: &dyn PageSource,
     tree: &TreeRef,
@@ -278,14 +287,28 @@ pub fn walk<R: Record>(
     if tree.level > TREE_LEVELS_MAX {
         return Err(Error::new(ErrorKind::Damaged, "read the tree", "it has too many levels"));
     }
-    let mut state = Walk { enter, visit, last: None };
-    state.node(source, &tree.root, tree.level, (tree.records, tree.bytes), None)
+    let mut state = Walk { enter, visit, last: None, lost: None };
+    state.node(source, &tree.root, tree.level, (tree.records, tree.bytes), None)?;
+    match state.lost {
+        None => Ok(()),
+        Some((error, 1)) => Err(error),
+        Some((first, parts)) => {
+            let why = format!("{parts} parts of it cannot be read; the first: {first}");
+            let error = Error::new(first.kind(), "read the tree", why);
+            Err(match first.remedy() {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
+        }
+    }
 }
 
 struct Walk<'a, R: Record> {
     enter: &'a dyn Fn(Option<&EntryPath>, Option<&EntryPath>) -> bool,
     visit: &'a mut dyn FnMut(R) -> Result<()>,
     last: Option<EntryPath>,
+    /// The first page that could not be read, and how many could not.
+    lost: Option<(Error, u64)>,
 }
 
 impl<R: Record> Walk<'_, R> {
@@ -297,16 +320,20 @@ impl<R: Record> Walk<'_, R> {
         says: (u64, u64),
         after: Option<&EntryPath>,
     ) -> Result<()> {
-        match load::<R>(source, id, level)? {
+        let node = match load_checked::<R>(source, id, level, says) {
+            Ok(node) => node,
+            Err(error) => return self.lose(error),
+        };
+        match node {
             Node::Leaf(records) => {
-                check_sums(id, says, records.iter().map(|r| (1, r.bytes())))?;
                 for record in records {
-                    self.in_order(id, record.path())?;
+                    if let Err(error) = self.in_order(id, record.path()) {
+                        return self.lose(error);
+                    }
                     (self.visit)(record)?;
                 }
             }
             Node::Inner(branches) => {
-                check_sums(id, says, branches.iter().map(|b| (b.records, b.bytes)))?;
                 for (i, branch) in branches.iter().enumerate() {
                     let next = branches.get(i + 1).map_or(after, |b| b.first.as_ref());
                     if (self.enter)(branch.first.as_ref(), next) {
@@ -315,6 +342,17 @@ impl<R: Record> Walk<'_, R> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Goes on without the page where the others are of use without it.
+    fn lose(&mut self, error: Error) -> Result<()> {
+        let is_damage =
+            matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Untrusted);
+        if !R::STANDS_ALONE || !is_damage {
+            return Err(error);
+        }
+        self.lost.get_or_insert((error, 0)).1 += 1;
         Ok(())
     }
 
@@ -328,6 +366,21 @@ impl<R: Record> Walk<'_, R> {
         self.last = Some(path.clone());
         Ok(())
     }
+}
+
+/// A page whose sums are what its parent says.
+fn load_checked<R: Record>(
+    source: &dyn PageSource,
+    id: &ChunkId,
+    level: u8,
+    says: (u64, u64),
+) -> Result<Node<R>> {
+    let node = load::<R>(source, id, level)?;
+    match &node {
+        Node::Leaf(records) => check_sums(id, says, records.iter().map(|r| (1, r.bytes())))?,
+        Node::Inner(branches) => check_sums(id, says, branches.iter().map(|b| (b.records, b.bytes)))?,
+    }
+    Ok(node)
 }
 
 fn check_sums(id: &ChunkId, says: (u64, u64), parts: impl Iterator<Item = (u64, u64)>) -> Result<()> {
@@ -470,6 +523,85 @@ mod tests {
         assert_ne!(one.root, two.root);
         assert!(before > 50, "{before}");
         assert!(pages.0.len() - before <= usize::from(two.level) + 1);
+    }
+
+    /// The ids of all leaves.
+    fn leaves<R: Record>(pages: &Pages, id: ChunkId, level: u8, found: &mut Vec<ChunkId>) {
+        match load::<R>(pages, &id, level).unwrap() {
+            Node::Leaf(_) => found.push(id),
+            Node::Inner(branches) => {
+                branches.iter().for_each(|b| leaves::<R>(pages, b.child, level - 1, found));
+            }
+        }
+    }
+
+    #[test]
+    fn a_catalogue_with_lost_pages_gives_all_others_and_then_fails() {
+        let mut pages = Pages::default();
+        let list = entries(50_000, None);
+        let tree = build(&mut pages, &list);
+        let mut found = Vec::new();
+        leaves::<Entry>(&pages, tree.root, tree.level, &mut found);
+        let Node::Inner(top) = load::<Entry>(&pages, &tree.root, tree.level).unwrap() else { panic!() };
+        let mut left = list.len() as u64;
+        let mut lose = |pages: &mut Pages, id: &ChunkId, as_garbage: bool| {
+            let Ok(Node::Leaf(records)) = load::<Entry>(pages, id, 0) else { panic!() };
+            left -= records.len() as u64;
+            match as_garbage {
+                true => pages.0.insert(*id, Arc::new(vec![0xff])),
+                false => pages.0.remove(id),
+            };
+            left
+        };
+        let read = |pages: &Pages| {
+            let mut read = Vec::new();
+            let walked = walk(pages, &tree, &|_, _| true, &mut |e: Entry| {
+                read.push(e.path);
+                Ok(())
+            });
+            assert!(read.is_sorted());
+            (read.len() as u64, walked.unwrap_err())
+        };
+        let mut expected = lose(&mut pages, &found[1], false);
+        let (seen, error) = read(&pages);
+        assert_eq!((seen, error.kind()), (expected, ErrorKind::NotFound));
+        expected = lose(&mut pages, &found[found.len() - 2], true);
+        let (seen, error) = read(&pages);
+        assert_eq!(seen, expected);
+        assert!(error.to_string().contains("2 parts"), "{error}");
+        if tree.level > 1 {
+            pages.0.remove(&top[0].child);
+            assert!(read(&pages).0 > 0);
+        }
+        // What the visitor says ends the walk, whatever it is.
+        let mut visited = 0;
+        let stopped = walk(&pages, &tree, &|_, _| true, &mut |_: Entry| {
+            visited += 1;
+            Err(Error::new(ErrorKind::Damaged, "visit", "enough"))
+        });
+        assert_eq!((visited, stopped.unwrap_err().what()), (1, "visit"));
+    }
+
+    #[test]
+    fn a_recipe_with_a_lost_page_ends_there() {
+        let mut pages = Pages::default();
+        let mut writer = TreeWriter::default();
+        for i in 0..20_000u32 {
+            let id = ChunkId(*blake3::hash(&i.to_le_bytes()).as_bytes());
+            writer.push(Extent::Chunk { id, start: 0, len: 1 }, &mut pages).unwrap();
+        }
+        let tree = writer.finish(&mut pages).unwrap();
+        let mut found = Vec::new();
+        leaves::<Extent>(&pages, tree.root, tree.level, &mut found);
+        let Node::Leaf(first) = load::<Extent>(&pages, &found[0], 0).unwrap() else { panic!() };
+        pages.0.remove(&found[1]);
+        let mut visited = 0;
+        let walked = walk(&pages, &tree, &|_, _| true, &mut |_: Extent| {
+            visited += 1;
+            Ok(())
+        });
+        assert_eq!(walked.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(visited, first.len());
     }
 
     #[test]

@@ -102,11 +102,13 @@ impl FileContent {
     }
 
     /// The file is another, or has changed since the walk: its attributes go with the
-    /// content that is read.
+    /// content that is read. The number of names stays at least what the walk saw: other
+    /// entries may be links to this one even if those names are gone by now.
     fn take_attributes(&self, entry: &mut Entry, now: Stat, fd: &OwnedFd) {
         let old = entry.attrs.take().and_then(|attrs| attrs.xattrs).unwrap_or_default();
         let xattrs = XattrReader::default().read_fd(fd.as_fd()).unwrap_or(old);
-        entry.attrs = Some(now.to_attrs(&self.reading.names, xattrs));
+        let nlink = now.nlink.max(self.seen.nlink);
+        entry.attrs = Some(Stat { nlink, ..now }.to_attrs(&self.reading.names, xattrs));
     }
 }
 

@@ -32,6 +32,11 @@ use filter::Filter;
 /// The original place of everything.
 const ROOT: &str = "/";
 
+/// Whether the error says that a part of the point is lost, and nothing of the rest.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Untrusted)
+}
+
 /// Which files, by which rules. Patterns are those of `.gitignore`, from `/`.
 #[derive(Clone, Debug, Default)]
 pub struct FilesConfig {

@@ -15,7 +15,7 @@ use super::compare;
 use super::content::open_to_read;
 use super::roots::{Facts, Node};
 use super::walk::{Item, WalkOptions, Walker};
-use super::{FilesSource, ROOT};
+use super::{FilesSource, ROOT, is_damage};
 use crate::model::{Entry, EntryKind, EntryPath, EntryState, Error, ErrorKind, Result};
 use crate::ports::{Cancel, CaptureReader, RestoreTarget, VerifyReport};
 
@@ -58,10 +58,19 @@ pub fn verify(
         }
         let mut pass =
             Pass { verify: &verify, walker: walker.peekable(), linked: HashMap::new(), unread: None, send };
-        from.entries(&crate::ports::Selection::default(), &mut |entry| {
+        let walked = from.entries(&crate::ports::Selection::default(), &mut |entry| {
             cancel.check()?;
             pass.compare(entry)
-        })?;
+        });
+        match walked {
+            // All that could be read has been compared.
+            Err(error) if is_damage(&error) => {
+                let line = ("the catalogue".to_owned(), format!("is damaged: {error}"));
+                // First, so that no bound leaves it out.
+                verify.lock().report.cannot_tell.insert(0, line);
+            }
+            other => other?,
+        }
         pass.drain();
         Ok::<_, Error>(())
     })?;
@@ -129,9 +138,7 @@ impl Verify<'_> {
                 Ok(fd) => match self.from.is_same(&entry, &mut File::from(fd)) {
                     Ok(true) => {}
                     Ok(false) => remarks.different.push("the content differs".to_owned()),
-                    Err(e)
-                        if matches!(e.kind(), ErrorKind::Io | ErrorKind::Damaged | ErrorKind::NotFound) =>
-                    {
+                    Err(e) if e.kind() == ErrorKind::Io || is_damage(&e) => {
                         remarks.cannot_tell.push(e.to_string());
                     }
                     Err(e) => {

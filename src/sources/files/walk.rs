@@ -286,7 +286,9 @@ impl<'a> Walker<'a> {
             names.push_new(name);
         }
         names.sort();
-        let room = PATH_MAX_BYTES - path.as_ref().map_or(0, |path| path.as_bytes().len() + 1);
+        // A path may be as long as it can be and leave no room even for the separator.
+        let taken = path.as_ref().map_or(0, |path| path.as_bytes().len() + 1);
+        let room = PATH_MAX_BYTES.saturating_sub(taken);
         if names.longest() > room {
             problem = Some(format!("holds a path longer than {PATH_MAX_BYTES} bytes"));
         }

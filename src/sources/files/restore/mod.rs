@@ -21,9 +21,11 @@ use super::attrs::Stat;
 use super::beneath::{Beneath, DIR_READ, ParentCache};
 use super::compare;
 use super::roots::{Facts, file_path};
-use super::{FilesSource, ROOT};
+use super::{FilesSource, ROOT, is_damage};
 use crate::model::{Attrs, Entry, EntryKind, EntryPath, EntryState, Error, ErrorKind, Result};
-use crate::ports::{Cancel, CaptureReader, Conflict, RestoreReport, RestoreRequest, RestoreTarget};
+use crate::ports::{
+    Cancel, CaptureReader, Conflict, RestoreReport, RestoreRequest, RestoreTarget, Selection,
+};
 
 use meta::Place;
 use write::{Done, Job, Problem, look, parent_problem};
@@ -65,7 +67,15 @@ pub fn restore(
     director.put_everything()?;
     director.put_links()?;
     if request.conflict == Conflict::Mirror {
-        mirror::remove_extras(&restore, source, &facts)?;
+        // What the lost parts list must not be taken for too much.
+        let is_known = lock(&restore.found).lost.is_none();
+        match if is_known { mirror::remove_extras(&restore, source, &facts) } else { Ok(()) } {
+            Err(error) if is_damage(&error) => restore.lost(&error),
+            other => other?,
+        }
+        if lock(&restore.found).lost.is_some() {
+            restore.note("nothing was removed, because the catalogue is damaged".to_owned());
+        }
     }
     director.finish_directories()?;
     director.name_missing();
@@ -171,6 +181,8 @@ fn shown(path: &EntryPath) -> String {
 struct Found {
     report: RestoreReport,
     failures_more: u64,
+    /// What is wrong with the catalogue.
+    lost: Option<String>,
     owners_refused: u64,
     sockets: u64,
     notes_more: u64,
@@ -200,6 +212,13 @@ impl Restore<'_> {
         } else {
             found.failures_more += 1;
         }
+    }
+
+    /// Parts of the catalogue cannot be read, and what they list cannot be put back.
+    fn lost(&self, error: &Error) {
+        lock(&self.found).lost.get_or_insert_with(|| {
+            format!("is damaged, and what its lost parts list was not put back: {error}")
+        });
     }
 
     fn note(&self, note: String) {
@@ -273,6 +292,10 @@ impl Restore<'_> {
     fn into_report(self) -> RestoreReport {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut report = found.report;
+        if let Some(why) = found.lost {
+            // First, so that no bound leaves it out.
+            report.failures.insert(0, ("the catalogue".to_owned(), why));
+        }
         if found.failures_more > 0 {
             report.failures.push(("…".to_owned(), format!("{} more failed", found.failures_more)));
         }
@@ -311,6 +334,8 @@ struct Director<'r, 'a> {
     /// Directories whose attributes are set at the end, parents first.
     directories: Vec<Entry>,
     links: Vec<Entry>,
+    /// Directories made without the point saying anything of them.
+    bare: Vec<EntryPath>,
     cache: ParentCache,
     /// The last directory known to be there.
     reached: Option<EntryPath>,
@@ -324,6 +349,7 @@ impl<'r, 'a> Director<'r, 'a> {
             restore,
             directories: Vec::new(),
             links: Vec::new(),
+            bare: Vec::new(),
             cache: ParentCache::default(),
             reached: None,
             seen: vec![false; restore.request.selection.paths.len()],
@@ -345,7 +371,36 @@ impl<'r, 'a> Director<'r, 'a> {
             })
         });
         restore.check()?;
-        walked
+        match walked {
+            // All that could be read has been seen, and is finished like the rest.
+            Err(error) if is_damage(&error) => {
+                restore.lost(&error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// An entry of the point, which damage elsewhere in the catalogue does not hide.
+    fn find(&self, path: &EntryPath) -> Result<Option<Entry>> {
+        let (mut found, mut is_past) = (None, false);
+        let selection = Selection { paths: vec![path.clone()] };
+        let walked = self.restore.from.entries(&selection, &mut |entry| {
+            if entry.path < *path {
+                return Ok(());
+            }
+            is_past = true;
+            found = (entry.path == *path).then_some(entry);
+            Err(Error::new(ErrorKind::Interrupted, "look further", "what lies below is not wanted"))
+        });
+        match walked {
+            _ if is_past => Ok(found),
+            Err(error) if is_damage(&error) => {
+                self.restore.lost(&error);
+                Ok(None)
+            }
+            other => other.map(|()| None),
+        }
     }
 
     fn take(&mut self, entry: Entry, send: &Sender<Job>, threads: usize) -> Result<()> {
@@ -477,9 +532,11 @@ impl<'r, 'a> Director<'r, 'a> {
             // The entry itself will fail and say so.
             Err(_) => return Ok(()),
         }
-        let captured = self.restore.from.entry(&parent)?;
-        let missing = captured.filter(|entry| entry.kind == EntryKind::Directory && entry.path == parent);
-        self.take_directory(missing.unwrap_or_else(|| Entry::new(parent, EntryKind::Directory)))
+        let captured = self.find(&parent)?.filter(|entry| entry.kind == EntryKind::Directory);
+        if captured.is_none() {
+            self.bare.push(parent.clone());
+        }
+        self.take_directory(captured.unwrap_or_else(|| Entry::new(parent, EntryKind::Directory)))
     }
 
     /// Makes the further names of files that have several.
@@ -505,7 +562,7 @@ impl<'r, 'a> Director<'r, 'a> {
 
     /// Puts the content of `first`, which is not wanted itself, under this name.
     fn put_first(&mut self, entry: &Entry, first: &EntryPath) -> Result<bool> {
-        let Some(mut found) = self.restore.from.entry(first)? else {
+        let Some(mut found) = self.find(first)? else {
             self.restore.failed(&entry.path, format!("{first}, whose other name it is, is not in the point"));
             return Ok(false);
         };
@@ -582,12 +639,17 @@ impl<'r, 'a> Director<'r, 'a> {
         restore.check()
     }
 
-    /// Wanted paths that the point does not have.
+    /// Wanted paths that the point does not have, and what was made in their stead.
     fn name_missing(&self) {
+        let is_known = lock(&self.restore.found).lost.is_none();
+        let why = if is_known { "is not in the point" } else { "is not in what is left of the catalogue" };
         for (wanted, _) in
             self.restore.request.selection.paths.iter().zip(&self.seen).filter(|(_, seen)| !**seen)
         {
-            self.restore.failed(wanted, "is not in the point");
+            self.restore.failed(wanted, why);
+        }
+        for path in self.bare.iter().filter(|_| !is_known) {
+            self.restore.failed(path, "was made without its attributes, which are in a lost part");
         }
     }
 }

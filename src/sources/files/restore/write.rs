@@ -11,10 +11,10 @@ use rustix::io::Errno;
 
 use super::super::attrs::Stat;
 use super::super::beneath::{DIR_READ, ParentCache};
-use super::super::compare;
+use super::super::{compare, is_damage};
 use super::meta::{self, Place};
 use super::{Restore, is_fatal};
-use crate::model::{Entry, EntryKind, Error, ErrorKind};
+use crate::model::{Entry, EntryKind, Error};
 use crate::ports::{Conflict, StreamSink};
 
 /// Why a thing was not put back.
@@ -44,10 +44,7 @@ impl From<Errno> for Problem {
 impl From<Error> for Problem {
     /// An error of reading the point.
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Untrusted => Self::Item(error.to_string()),
-            _ => Self::Fatal(error),
-        }
+        if is_damage(&error) { Self::Item(error.to_string()) } else { Self::Fatal(error) }
     }
 }
 

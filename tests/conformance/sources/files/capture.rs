@@ -10,7 +10,7 @@ use muster::ports::Source;
 use muster::sources::{FilesConfig, FilesSource};
 
 use super::{Tree, fill_richly, set_mtime, sh};
-use crate::memory_engine::MemoryEngine;
+use crate::memory_engine::{MemoryEngine, MemoryPoint};
 
 fn reason(state: &EntryState) -> &str {
     match state {
@@ -153,6 +153,53 @@ fn things_that_vanish_or_are_replaced_are_recorded() {
     assert!(reason(state("now-a-fifo")).contains("no file"));
     assert!(matches!(state("dir/inside"), EntryState::Unreadable(_)));
     assert_eq!(engine.bytes(point.entry(&tree.entry("new"))), b"new");
+}
+
+#[test]
+fn a_file_that_loses_its_other_name_after_the_walk_comes_back_under_both() {
+    let tree = Tree::new();
+    let first = tree.write("first", "shared");
+    let second = tree.path("second");
+    std::fs::hard_link(&first, &second).unwrap();
+    let mut engine = MemoryEngine::default();
+    engine.before_reading = Some(Box::new(move || std::fs::remove_file(&second).unwrap()));
+    let point = engine.capture(&tree.source(), None).unwrap();
+    assert!(matches!(point.entry(&tree.entry("second")).kind, EntryKind::HardLink(_)));
+    assert_eq!(point.entry(&tree.entry("first")).state, EntryState::Good);
+    let target = tempfile::tempdir().unwrap();
+    super::super::restore_all(&engine, &tree.source(), &point, &super::super::to_folder(target.path()));
+    super::super::expect_same(&engine, &tree.source(), &point, target.path());
+    assert_eq!(std::fs::read(tree.in_folder(target.path(), "second")).unwrap(), b"shared");
+}
+
+#[test]
+fn a_path_as_long_as_can_be_does_not_end_the_walk() {
+    const LONGEST: usize = 8192;
+    let tree = Tree::new();
+    let mut path = tree.entry_path("");
+    let mut dir = std::fs::File::open(tree.path("")).unwrap();
+    while path.as_bytes().len() < LONGEST {
+        // No name may be longer than 255, and what is left after it must hold one more.
+        let left = LONGEST - path.as_bytes().len() - 1;
+        let name = "d".repeat(if left > 255 { left.min(200) } else { left });
+        rustix::fs::mkdirat(&dir, name.as_str(), rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        dir = rustix::fs::openat(&dir, name.as_str(), flags, rustix::fs::Mode::empty()).unwrap().into();
+        path = path.child(name.as_bytes()).unwrap();
+    }
+    assert_eq!(path.as_bytes().len(), LONGEST);
+    tree.write("e", "after");
+    let engine = MemoryEngine::default();
+    let state = |point: &MemoryPoint| {
+        assert!(point.has(&tree.entry("e")));
+        point.entries.iter().find(|e| e.path == path).unwrap().state.clone()
+    };
+    // Empty it can be captured as it is.
+    assert_eq!(state(&engine.capture(&tree.source(), None).unwrap()), EntryState::Good);
+    rustix::fs::mkdirat(&dir, "x", rustix::fs::Mode::RWXU).unwrap();
+    let point = engine.capture(&tree.source(), None).unwrap();
+    assert!(reason(&state(&point)).contains("longer than 8192"));
+    sh("rm", &["-rf".as_ref(), tree.path("").as_os_str()]);
 }
 
 #[test]

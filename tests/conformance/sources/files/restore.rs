@@ -3,15 +3,16 @@
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use muster::model::{Content, EntryState, ErrorKind, Extent};
+use muster::model::{Content, Entry, EntryPath, EntryState, Error, ErrorKind, Extent, Result};
 use muster::ports::{
-    Cancel, Conflict, RestoreReport, RestoreRequest, RestoreTarget, Selection, Source, Verdict,
+    Cancel, CaptureReader, Conflict, RestoreReport, RestoreRequest, RestoreTarget, Selection, Source,
+    StreamSink, Verdict,
 };
 use muster::sources::FilesConfig;
 
 use super::super::{expect_same, restore_all, to_folder, verdict};
 use super::{Tree, fill_richly, get_xattr, set_xattr, sh};
-use crate::memory_engine::{MemoryEngine, MemoryPoint};
+use crate::memory_engine::{MemoryEngine, MemoryPoint, MemoryReader};
 
 fn restore(
     engine: &MemoryEngine,
@@ -52,6 +53,83 @@ fn everything_comes_back_exactly() {
         .arg(at(""))
         .status();
     assert!(status.unwrap().success());
+}
+
+/// A point some of whose catalogue is lost.
+struct Torn<'a> {
+    whole: MemoryReader<'a>,
+    lost: Vec<EntryPath>,
+}
+
+impl CaptureReader for Torn<'_> {
+    fn entries(&self, selection: &Selection, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        self.whole.entries(selection, &mut |entry| {
+            if self.lost.contains(&entry.path) { Ok(()) } else { visit(entry) }
+        })?;
+        Err(Error::new(ErrorKind::Damaged, "read the tree", "a page is lost"))
+    }
+    fn entry(&self, path: &EntryPath) -> Result<Option<Entry>> {
+        self.whole.entry(path)
+    }
+    fn read(&self, entry: &Entry, offset: u64, len: u64, out: &mut dyn StreamSink) -> Result<()> {
+        self.whole.read(entry, offset, len, out)
+    }
+    fn is_same(&self, entry: &Entry, content: &mut dyn std::io::Read) -> Result<bool> {
+        self.whole.is_same(entry, content)
+    }
+    fn facts(&self) -> Result<Vec<u8>> {
+        self.whole.facts()
+    }
+    fn parallelism(&self) -> usize {
+        self.whole.parallelism()
+    }
+    fn progress(&self, items: u64, bytes: u64) {
+        self.whole.progress(items, bytes);
+    }
+}
+
+#[test]
+fn a_damaged_catalogue_costs_only_what_it_lists() {
+    let tree = Tree::new();
+    fill_richly(&tree);
+    std::fs::create_dir(tree.path("calm")).unwrap();
+    std::fs::set_permissions(tree.path("calm"), PermissionsExt::from_mode(0o751)).unwrap();
+    let engine = MemoryEngine::default();
+    let point = engine.capture(&tree.source(), None).unwrap();
+    let lost = ["owned", "owned/script", "plain/a.txt"].map(|rest| tree.entry_path(rest));
+    let torn = Torn { whole: engine.reader(&point), lost: lost.to_vec() };
+    let target = tempfile::tempdir().unwrap();
+    let at = |rest: &str| tree.in_folder(target.path(), rest);
+    let meta = |rest: &str| std::fs::symlink_metadata(at(rest)).unwrap();
+    let request = to_folder(target.path());
+    let report = tree.source().restore(&torn, &request, &Cancel::default()).unwrap();
+    assert_eq!(report.failures.len(), 2, "{report:?}");
+    assert_eq!(report.failures[0].0, "the catalogue");
+    assert!(report.failures[0].1.contains("a page is lost"), "{report:?}");
+    // Links, and the attributes of directories, are finished all the same.
+    assert_eq!(meta("links/first").ino(), meta("links/second").ino());
+    assert_eq!(meta("links/first").ino(), meta("plain/third").ino());
+    assert_eq!(meta("calm").mode() & 0o7777, 0o751);
+    assert_eq!((meta("plain").mtime(), meta("plain").mtime_nsec()), (7, 1));
+    // What lies in a directory that is lost itself comes back; the directory is named.
+    assert_eq!(std::fs::read(at("owned/tagged")).unwrap(), b"x");
+    assert_eq!(report.failures[1].0, tree.entry("owned"));
+    assert!(!at("owned/script").exists() && !at("plain/a.txt").exists());
+    let verdict = |reader: &Torn<'_>| {
+        let target = RestoreTarget::Folder(target.path().to_owned());
+        tree.source().verify(reader, &target, &Cancel::default()).unwrap()
+    };
+    let found = verdict(&torn);
+    assert!(found.cannot_tell.iter().any(|(path, _)| path == "the catalogue"), "{found:?}");
+
+    // Mirroring must not take what is lost in the point for too much in the target.
+    std::fs::write(at("plain/a.txt"), "kept").unwrap();
+    let mirror = RestoreRequest { conflict: Conflict::Mirror, ..request };
+    let report = tree.source().restore(&torn, &mirror, &Cancel::default()).unwrap();
+    assert_eq!((report.removed, report.failures.len()), (0, 1), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("nothing was removed")), "{report:?}");
+    assert_eq!(std::fs::read(at("plain/a.txt")).unwrap(), b"kept");
+    assert_eq!((meta("plain").mtime(), meta("plain").mtime_nsec()), (7, 1));
 }
 
 #[test]
