@@ -17,7 +17,7 @@ use muster::repo::format::{
     Condemned, EpochKind, Point, PointSource, Predecessor, Revocation, Session, SessionState, SourceStatus,
     Tombstone, Totals,
 };
-use muster::repo::index::{Index, Location, Row, build_object};
+use muster::repo::index::{Index, Location, Row, SignAndSeal, build_object};
 use muster::repo::keys::{HostKeys, Identities, RecoveryKit};
 use muster::repo::layout;
 use muster::repo::pipeline::{self, Options, SinkOptions};
@@ -268,7 +268,7 @@ impl World {
                     && let Some(Content::Inline(extents)) = &entry.content
                     && let Some(Extent::Chunk { id, .. }) = extents.first()
                 {
-                    found = Some(reader.locate(id)?);
+                    found = Some(reader.locate(muster::repo::layout::PackKind::Data, id)?);
                 }
                 Ok(())
             })
@@ -752,7 +752,16 @@ fn an_index_that_lies_is_named_and_replaced() {
     let rows = [Ok(Row { id: muster::model::ChunkId([5; 32]), at })].into_iter();
     let key = &world.host.sign;
     let object = repo
-        .with_zstd(|zstd| build_object(rows, Vec::new(), key.party(), &|_| size, zstd, meta, key, repo.id()))
+        .with_zstd(|zstd| {
+            build_object(
+                rows,
+                Vec::new(),
+                key.party(),
+                &|_| size,
+                zstd,
+                &SignAndSeal { meta, key, repository: repo.id() },
+            )
+        })
         .unwrap();
     repo.put_index(&object).unwrap();
     let outcome = world.check(Keys::WriterOnly, DataSelection::All).unwrap();
