@@ -16,6 +16,7 @@ pub mod repository;
 pub mod seal;
 pub mod secrets;
 pub mod seen;
+pub mod session;
 pub mod sign;
 #[cfg(test)]
 mod testing;

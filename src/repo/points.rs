@@ -166,7 +166,7 @@ impl Repository {
     }
 
     /// Hashes of the stored index objects, and of the tombstones that count, which `key` of `party`
-    /// signed: what a revocation of that key keeps. Sorted.
+    /// signed, and of the payloads of its points: what a revocation of that key keeps. Sorted.
     pub fn worth_keeping(&self, party: &PartyId, key: &PublicKey) -> Result<Vec<Hash>> {
         let mut kept = super::index::objects_signed_with(self, party, key)?;
         let mut names = Vec::new();
@@ -181,6 +181,9 @@ impl Repository {
                 kept.push(read.stored);
             }
         }
+        let list = self.points()?;
+        let own = list.points.iter().chain(&list.removed).filter(|p| p.point.writer == *party);
+        kept.extend(own.map(|p| p.hash));
         kept.sort();
         kept.dedup();
         Ok(kept)

@@ -58,11 +58,13 @@ impl<'r> Reader<'r> {
     /// Where a chunk is.
     pub fn locate(&self, kind: PackKind, id: &ChunkId) -> Result<Location> {
         self.index.find(id, &|_, at| at.kind == kind)?.ok_or_else(|| {
-            Error::new(ErrorKind::Damaged, "find the chunk", "the index does not know it")
-                .on(id.to_string())
-                .hint(
-                    "run `muster repair index`, which reads it anew from the packs, and then `muster check`",
-                )
+            Error::new(
+                ErrorKind::Damaged,
+                "find the chunk",
+                "the index does not know it (`muster repair index` reads it anew from the packs)",
+            )
+            .on(id.to_string())
+            .hint("run `muster repair index`, which reads it anew from the packs, and then `muster check`")
         })
     }
 
@@ -385,13 +387,17 @@ impl CaptureReader for SourceReader<'_> {
     fn entry(&self, path: &EntryPath) -> Result<Option<Entry>> {
         let mut found = None;
         let selection = Selection { paths: vec![path.clone()] };
-        self.entries(&selection, &mut |entry| {
+        let read = self.entries(&selection, &mut |entry| {
             if entry.path == *path {
                 found = Some(entry);
             }
             Ok(())
-        })?;
-        Ok(found)
+        });
+        match read {
+            // What is damaged lies beside or below what was found.
+            Err(error) if found.is_none() || !error.is_about_content() => Err(error),
+            _ => Ok(found),
+        }
     }
 
     fn read(&self, entry: &Entry, offset: u64, len: u64, out: &mut dyn StreamSink) -> Result<()> {

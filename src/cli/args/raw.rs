@@ -625,10 +625,7 @@ fn reference(flag: &str, text: &str) -> Result<SecretRef> {
 
 fn memory(text: &str) -> Result<u64> {
     match parse_size(text)? {
-        bytes if bytes < crate::repo::pipeline::MEMORY_MIN_BYTES => {
-            Err(Error::new(ErrorKind::Usage, "use the size", "it is less than 64 MiB, the least that works")
-                .on("given by --memory"))
-        }
+        0 => Err(Error::new(ErrorKind::Usage, "use the size", "it is zero").on("given by --memory")),
         bytes => Ok(bytes),
     }
 }

@@ -287,16 +287,12 @@ fn revocation<C: age::Callbacks>(
     // A point that cannot be opened here would lose its trust unseen.
     epochs::identities(repo, Round::Metadata)?;
     let list = repo.points()?;
-    let mut kept = repo.worth_keeping(party, &signing_key)?;
-    kept.extend(list.points.iter().chain(&list.removed).filter(|p| p.point.writer == *party).map(|p| p.hash));
-    kept.sort();
-    kept.dedup();
     let revocation = Revocation {
         party: *party,
         signing_key,
         trusted: newest_of_each_job(&list, party),
         at: by.clock.now(),
-        kept,
+        kept: repo.worth_keeping(party, &signing_key)?,
     };
     Ok((revocation, unread(&list)))
 }

@@ -43,9 +43,7 @@ pub struct Options {
 }
 
 /// What a reader thread and a sealer hold beside the budget: a buffer of 12 MiB, and zstd's tables.
-const THREAD_BYTES: u64 = 20 << 20;
-/// The least memory that a person may name, in bytes.
-pub const MEMORY_MIN_BYTES: u64 = 64 << 20;
+const THREAD_BYTES: u64 = 16 << 20;
 
 /// How many threads fit: half of the memory is for bytes under way, the other half for what threads
 /// hold themselves.
@@ -180,7 +178,7 @@ impl<'r> Shared<'r> {
         let (meta_id, meta) = repo.current_epoch(EpochKind::Meta)?;
         // Read after the session was announced: the caller's order.
         let condemned = repo.condemned()?;
-        let present = RwLock::new(whole_packs(repo.list_packs()?, index));
+        let present = RwLock::new(whole_packs(repo.list_packs()?, index, &trusted_sealers));
         Ok(Self {
             own,
             trusted_sealers,
@@ -284,8 +282,11 @@ impl<'r> Shared<'r> {
 fn whole_packs(
     mut listed: HashMap<PackId, (PackKind, u64)>,
     index: &Index,
+    trusted: &[PartyId],
 ) -> HashMap<PackId, (PackKind, u64)> {
-    for segment in index.segments() {
+    // Only what trusted parties say counts: a false size must not make anybody store everything anew.
+    let is_trusted = |owner: Option<PartyId>| owner.is_some_and(|owner| trusted.contains(&owner));
+    for segment in index.segments().iter().filter(|s| is_trusted(s.owner())) {
         for pack in segment.packs() {
             if listed.get(&pack.id).is_some_and(|there| *there != (pack.kind, pack.size)) {
                 tracing::warn!(pack = %pack.id, "a pack has another size than the index says: what it held is stored anew; run `muster check`");

@@ -67,7 +67,7 @@ impl Outcome for Restore {
         for source in &self.sources {
             source.render(verb, out)?;
         }
-        let good = self.sources.iter().filter(|source| source.error.is_none()).count();
+        let good = self.sources.iter().filter(|source| source.error.is_none() && source.failed == 0).count();
         writeln!(
             out,
             "{verb} {good} of {} from point {} of job {} in {}",
