@@ -188,6 +188,7 @@ fn verdict(
     };
     let bytes = match (request.data, read.unproven) {
         (DataSelection::None, _) => "stored bytes were not read (--read-data does)".to_owned(),
+        (data, _) if read.packs == 0 => format!("{} read, so no content was looked at", scope(data, read)),
         (data, 0) => format!("{} read, every chunk opened and proven", scope(data, read)),
         (data, unproven) => format!(
             "{} read: sealed bytes intact, content not proven ({} could not be opened with the keys at hand)",

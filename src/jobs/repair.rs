@@ -67,6 +67,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
     };
     let packs_read = repair.read_packs()?;
     let chunks_dropped = repair.dropped()?;
+    repair.name_gone_packs();
     repair.flush()?;
     repair.write(report.listed)?;
     Ok(RepairIndex {
@@ -188,6 +189,27 @@ impl Repair<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Once the index is made anew nobody knows any more which packs there were: say it now.
+    fn name_gone_packs(&mut self) {
+        let mut gone: Vec<_> = self
+            .old
+            .segments()
+            .iter()
+            .flat_map(|segment| segment.packs().to_vec())
+            .filter(|pack| !self.packs.contains_key(&pack.id))
+            .map(|pack| (pack.id, pack.kind))
+            .collect();
+        gone.sort();
+        gone.dedup();
+        for (id, kind) in gone {
+            self.problem(
+                id,
+                kind,
+                "it is gone; put it back from a copy of the repository, or back up again".to_owned(),
+            );
+        }
     }
 
     /// Rows of the old index whose pack is gone.

@@ -148,7 +148,12 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
     request.progress.stage("restoring", selected_all.then_some(items), selected_all.then_some(bytes));
     if request.conflict != Conflict::Refuse && !request.dry_run {
         let targets: Vec<_> = plan.sources.iter().map(|(s, _)| (request.target)(&s.name).1).collect();
-        (request.confirm)(&format!("What is in the way at {} will be replaced. Go on?", targets.join(", ")))?;
+        let more = match request.conflict {
+            Conflict::Mirror => ", and what is not in the point will be REMOVED",
+            _ => "",
+        };
+        let question = format!("What is in the way at {} will be replaced{more}. Go on?", targets.join(", "));
+        (request.confirm)(&question)?;
     }
     let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize);
     for (source, selection) in &plan.sources {
@@ -207,6 +212,7 @@ fn restore_one(
     let on_progress = |items: u64, bytes: u64| request.progress.add(items, bytes);
     let from = SourceReader { reader, source: stored, threads: request.threads, on_progress: &on_progress };
     refuse_unknown_paths(&from, selection, &stored.name)?;
+    refuse_linked_target(&target)?;
     let asked = SourceRequest {
         selection: selection.clone(),
         target: target.clone(),
@@ -330,6 +336,20 @@ fn verify(
         cannot_tell.into_iter().take(FAILURES_KEPT).map(|(path, why)| format!("cannot tell: {path}: {why}")),
     );
     Ok(())
+}
+
+/// The folder of a source inside the one that was named must not lead elsewhere.
+fn refuse_linked_target(target: &RestoreTarget) -> Result<()> {
+    match target {
+        RestoreTarget::Folder(folder) if folder.is_symlink() => Err(Error::new(
+            ErrorKind::Refused,
+            "restore",
+            "the target is a symbolic link, and nothing is written outside the target",
+        )
+        .on(folder.display().to_string())
+        .hint("remove the link, or name the folder that it leads to")),
+        _ => Ok(()),
+    }
 }
 
 /// A path that matches nothing is a mistake worth saying before anything is written.

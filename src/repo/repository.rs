@@ -265,6 +265,16 @@ impl Repository {
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
         let Some(identity) = epochs[&current].identity.as_ref() else {
+            let party = with.host.as_ref().map(|host| host.sign.party());
+            if let Some(party) = party.filter(|party| trusted.writer(party).is_none()) {
+                return Err(Error::new(
+                    ErrorKind::WrongKey,
+                    "open the repository",
+                    format!("this host's key {party} is not admitted yet, or was revoked"),
+                )
+                .on(store.describe())
+                .hint("whoever holds the recovery kit admits it: `muster key admit` with this host's `muster key request`"));
+            }
             return Err(Error::new(
                 ErrorKind::WrongKey,
                 "open the repository",

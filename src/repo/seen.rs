@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Error, Result};
 
-use super::repository::PointList;
+use super::points::PointList;
 
 /// The highest numbers seen. Kept in the cache folder; losing it loses only this memory,
 /// and `lowest_config` in `muster.toml` stays.

@@ -168,6 +168,14 @@ pub fn request(global: &Global, args: &args::Key) -> Result<Exit> {
         place.push(".new");
     }
     let place = std::path::PathBuf::from(place);
+    // Nothing is written unless both can be.
+    for path in [&place, out] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::new(ErrorKind::Refused, "write", "the file is there already, and nothing is ever overwritten")
+                .on(path.display().to_string())
+                .hint("a request that was not admitted may be removed; else name another file with --out, or other keys with --keys"));
+        }
+    }
     write_new(&place, host.to_file(&format!("keys of host {label}")).expose(), 0o600)?;
     let text = serde_json::to_string_pretty(&request)
         .map_err(|e| Error::internal("write the key request", e.to_string()))?;
@@ -175,7 +183,10 @@ pub fn request(global: &Global, args: &args::Key) -> Result<Exit> {
     let (place, out) = (place.display().to_string(), out.display().to_string());
     let mut next = vec![
         format!("bring {out} to whoever holds the recovery kit; it holds no secret"),
-        format!("there: muster --identity file:KIT key admit {out}"),
+        format!(
+            "there: muster --identity file:KIT key admit {out}; it shows the signing key, which must be {}",
+            request.signing_key
+        ),
     ];
     if existing.is_some() {
         next.push(format!("then here: mv {place} {}", file.display()));
