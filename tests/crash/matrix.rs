@@ -132,7 +132,7 @@ fn is_full() -> bool {
 #[test]
 fn a_backup_may_fail_at_any_operation() {
     let began = Instant::now();
-    let matrix = Matrix::new(if is_full() { 40 } else { 6 }, 1 << 20);
+    let matrix = Matrix::new(if is_full() { 12 } else { 6 }, 1 << 20);
     let (ops, packs, index_objects) = matrix.calm();
     assert!(
         packs >= 9 && index_objects >= 2,
