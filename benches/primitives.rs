@@ -1,9 +1,11 @@
 //! CPU seconds that chunking, hashing, zstd and age need for the files of a folder, each
 //! standing alone, on one thread: the least that any pipeline of these parts can take.
 //!
-//! `cargo bench --bench primitives -- --dir DIR [--json]`. Reading the files is not counted.
-//! As in a backup, each distinct chunk is compressed and encrypted once, and small chunks
-//! are laid together.
+//! `cargo bench --bench primitives -- --dir DIR [--json]`. As in a backup, each distinct chunk is
+//! compressed and encrypted once, and small chunks are laid together.
+//!
+//! Counted apart, and not in the total, is what a backup that verifies before it seals must do
+//! beside them: finding, opening and reading the files, and opening and hashing every blob again.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -25,6 +27,8 @@ struct Seconds {
     hash: f64,
     zstd: f64,
     age: f64,
+    read: f64,
+    verify: f64,
 }
 
 fn cpu_now() -> f64 {
@@ -45,6 +49,8 @@ struct Bench {
     recipient: age::x25519::Recipient,
     seen: HashSet<[u8; 32]>,
     group: Vec<u8>,
+    /// Lengths of the chunks in the group.
+    lens: Vec<usize>,
     seconds: Seconds,
     bytes: u64,
 }
@@ -67,25 +73,36 @@ impl Bench {
 
     fn store(&mut self, chunk: &[u8]) {
         if chunk.len() >= OWN_BLOB_MIN_BYTES {
-            return self.seal(chunk);
+            return self.seal(chunk, &[chunk.len()]);
         }
         if self.group.len() + chunk.len() > GROUP_MAX_BYTES {
             self.flush();
         }
         self.group.extend_from_slice(chunk);
+        self.lens.push(chunk.len());
     }
 
     fn flush(&mut self) {
-        let group = std::mem::take(&mut self.group);
+        let (group, lens) = (std::mem::take(&mut self.group), std::mem::take(&mut self.lens));
         if !group.is_empty() {
-            self.seal(&group);
+            self.seal(&group, &lens);
         }
-        self.group = group;
+        (self.group, self.lens) = (group, lens);
         self.group.clear();
+        self.lens.clear();
     }
 
-    fn seal(&mut self, plain: &[u8]) {
+    fn seal(&mut self, plain: &[u8], lens: &[usize]) {
         let frame = timed(&mut self.seconds.zstd, || self.zstd.compress(plain)).expect("zstd compresses");
+        timed(&mut self.seconds.verify, || {
+            let opened = self.zstd.decompress(&frame, plain.len()).expect("zstd opens what it made");
+            let mut rest = &opened[..];
+            for len in lens {
+                let (chunk, after) = rest.split_at(*len);
+                std::hint::black_box(self.derived.chunk_id(PackKind::Data, chunk));
+                rest = after;
+            }
+        });
         let sealed = timed(&mut self.seconds.age, || encrypt(&self.recipient, &frame)).expect("age encrypts");
         std::hint::black_box(sealed);
     }
@@ -112,7 +129,8 @@ fn main() {
         return;
     };
     let mut paths = Vec::new();
-    files(Path::new(dir), &mut paths).expect("the folder can be read");
+    let mut read = 0.0;
+    timed(&mut read, || files(Path::new(dir), &mut paths)).expect("the folder can be read");
     paths.sort();
     let mut bench = Bench {
         derived: Derived::new(&[7; 32].into()),
@@ -120,21 +138,25 @@ fn main() {
         recipient: age::x25519::Identity::generate().to_public(),
         seen: HashSet::new(),
         group: Vec::with_capacity(GROUP_MAX_BYTES),
-        seconds: Seconds::default(),
+        lens: Vec::new(),
+        seconds: Seconds { read, ..Seconds::default() },
         bytes: 0,
     };
     let mut data = Vec::new();
     for path in &paths {
         data.clear();
-        let mut file = std::fs::File::open(path).expect("the file opens");
-        file.read_to_end(&mut data).expect("the file reads");
+        timed(&mut bench.seconds.read, || {
+            let mut file = std::fs::File::open(path).expect("the file opens");
+            file.read_to_end(&mut data).expect("the file reads");
+        });
         bench.file(&data);
     }
     bench.flush();
-    let Seconds { chunk, hash, zstd, age } = bench.seconds;
+    let Seconds { chunk, hash, zstd, age, read, verify } = bench.seconds;
     let total = chunk + hash + zstd + age;
     let document = serde_json::json!({
         "cpu_seconds": { "chunk": chunk, "hash": hash, "zstd": zstd, "age": age, "total": total },
+        "beside_cpu_seconds": { "read": read, "verify": verify },
         "bytes": bench.bytes,
         "files": paths.len(),
     });

@@ -99,6 +99,12 @@ def print_set(summary, rounds):
     if summary["primitives"]:
         parts = summary["primitives"]["cpu_seconds"]
         print("\nPrimitives alone, CPU s: " + ", ".join(f"{k} {v:.2f}" for k, v in parts.items()))
+        beside = summary["primitives"]["beside_cpu_seconds"]
+        most = parts["total"] / (parts["total"] + sum(beside.values()))
+        print(
+            "\nBeside them, CPU s: " + ", ".join(f"{k} {v:.2f}" for k, v in beside.items())
+            + f"; a backup that reads the files and verifies before it seals can reach {most:.2f} at most"
+        )
     if "goals" in summary:
         print_goals(summary["goals"])
 

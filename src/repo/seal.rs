@@ -49,14 +49,31 @@ impl Zstd {
 
     /// One padded frame.
     pub fn compress(&mut self, plain: &[u8]) -> Result<Vec<u8>> {
-        let mut frame =
-            self.compressor.compress(plain).map_err(|e| Error::internal("compress", e.to_string()))?;
-        pad(&mut frame);
+        let mut frame = Vec::new();
+        self.compress_into(plain, &mut frame)?;
         Ok(frame)
+    }
+
+    /// One padded frame, in place of what `frame` holds: its memory is used again.
+    pub fn compress_into(&mut self, plain: &[u8], frame: &mut Vec<u8>) -> Result<()> {
+        frame.clear();
+        frame.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.compressor
+            .compress_to_buffer(plain, frame)
+            .map_err(|e| Error::internal("compress", e.to_string()))?;
+        pad(frame);
+        Ok(())
     }
 
     /// Opens one padded frame of at most `limit` bytes; anything but that is refused.
     pub fn decompress(&mut self, padded: &[u8], limit: usize) -> Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        self.decompress_into(padded, limit, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// The same, in place of what `plain` holds: its memory is used again.
+    pub fn decompress_into(&mut self, padded: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<()> {
         let bad = |why: &str| Error::new(ErrorKind::Damaged, "decompress", why);
         let frame_len = zstd::zstd_safe::find_frame_compressed_size(padded)
             .map_err(|_| bad("there is no whole zstd frame"))?;
@@ -68,14 +85,15 @@ impl Zstd {
             return Err(bad("the frame says that it is larger than allowed"));
         }
         check_padding(&padded[..frame_len.min(padded.len())], &padded[frame_len.min(padded.len())..])?;
-        let plain = self
-            .decompressor
-            .decompress(&padded[..frame_len], size as usize)
+        plain.clear();
+        plain.reserve_exact(size as usize);
+        self.decompressor
+            .decompress_to_buffer(&padded[..frame_len], plain)
             .map_err(|e| bad(&e.to_string()))?;
         if plain.len() as u64 != size {
-            return Err(bad("the frame holds less than it says"));
+            return Err(bad("the frame does not hold what it says"));
         }
-        Ok(plain)
+        Ok(())
     }
 }
 

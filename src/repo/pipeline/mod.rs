@@ -42,7 +42,8 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// What a reader thread and a sealer hold beside the budget: a buffer of 12 MiB, and zstd's tables.
+/// What a reader thread and a sealer hold beside the budget: a buffer of 8 MiB, a blob compressed and
+/// opened again, and zstd's tables.
 const THREAD_BYTES: u64 = 16 << 20;
 
 /// How many threads fit: half of the memory is for bytes under way, the other half for what threads

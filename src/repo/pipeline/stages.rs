@@ -39,33 +39,40 @@ pub(super) struct Stored {
     rows: Vec<Row>,
 }
 
+/// What a sealer uses again for each blob: fresh memory costs the kernel's clearing of it.
+struct Workbench {
+    zstd: Zstd,
+    frame: Vec<u8>,
+    opened: Vec<u8>,
+}
+
 pub(super) fn sealer(shared: &Shared<'_>, jobs: &Receiver<SealJob>, out: &Sender<Sealed>) -> Result<()> {
-    let mut zstd = shared.repo.new_zstd()?;
+    let mut bench = Workbench { zstd: shared.repo.new_zstd()?, frame: Vec::new(), opened: Vec::new() };
     for job in jobs {
         if shared.has_failed() {
             return Err(stopped());
         }
-        let Some(sealed) = seal_job(shared, &mut zstd, job)? else { continue };
+        let Some(sealed) = seal_job(shared, &mut bench, job)? else { continue };
         out.send(sealed).map_err(|_| stopped())?;
     }
     Ok(())
 }
 
-fn seal_job(shared: &Shared<'_>, zstd: &mut Zstd, job: SealJob) -> Result<Option<Sealed>> {
+fn seal_job(shared: &Shared<'_>, bench: &mut Workbench, job: SealJob) -> Result<Option<Sealed>> {
     let SealJob { kind, chunks, plain, mut permit } = job;
     Counters::add(&shared.counters.chunks_new, chunks.len() as u64);
     Counters::add(&shared.counters.bytes_new, plain.len() as u64);
     if shared.options.dry_run {
         return Ok(None);
     }
-    let frame = zstd.compress(&plain)?;
-    verify(shared, zstd, kind, &chunks, &frame, plain.len())?;
+    bench.zstd.compress_into(&plain, &mut bench.frame)?;
+    verify(shared, bench, kind, &chunks, plain.len())?;
     drop(plain);
     let (epoch, recipient) = match kind {
         PackKind::Data => &shared.data_epoch,
         PackKind::Meta => &shared.meta_epoch,
     };
-    let bytes = seal::encrypt(recipient, &frame)?;
+    let bytes = seal::encrypt(recipient, &bench.frame)?;
     permit.shrink_to(bytes.len() as u64);
     let chunks = chunks.into_iter().map(|(id, len)| BlobChunk { id, len }).collect();
     let key = &shared.repo.writer()?.sign;
@@ -77,10 +84,9 @@ fn seal_job(shared: &Shared<'_>, zstd: &mut Zstd, job: SealJob) -> Result<Option
 /// broken memory or a broken compressor must not make a backup that cannot be restored.
 fn verify(
     shared: &Shared<'_>,
-    zstd: &mut Zstd,
+    bench: &mut Workbench,
     kind: PackKind,
     chunks: &[(ChunkId, u32)],
-    frame: &[u8],
     len: usize,
 ) -> Result<()> {
     let wrong = |why: &str| {
@@ -88,7 +94,8 @@ fn verify(
             "this machine's memory or processor may be faulty: test it before you trust it with backups",
         )
     };
-    let opened = zstd.decompress(frame, len).map_err(|e| wrong(e.why()))?;
+    let Workbench { zstd, frame, opened } = bench;
+    zstd.decompress_into(frame, len, opened).map_err(|e| wrong(e.why()))?;
     let mut rest = &opened[..];
     for (id, len) in chunks {
         let (chunk, after) =

@@ -170,7 +170,7 @@ const READ_BYTES: usize = 1 << 20;
 /// One reader's buffer: a largest chunk, a read, and room so that moving the rest to the
 /// front is seldom. Allocated once, since clearing it for each small file would cost more
 /// than the file.
-const BUFFER_BYTES: usize = 12 << 20;
+const BUFFER_BYTES: usize = 8 << 20;
 
 impl ChunkStream<'_, '_, '_> {
     /// The rest is cut; the whole stream's recipe.
