@@ -10,8 +10,9 @@ use crate::repo::format::{Count, Point, PointSource, Predecessor, SessionState, 
 use crate::repo::index::Index;
 use crate::repo::layout;
 use crate::repo::pipeline::{self, CaptureStats, Counters, Options, Pipeline, SinkOptions};
+use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
-use crate::repo::repository::{PointList, Repository, random};
+use crate::repo::repository::{Repository, random};
 use crate::repo::seen::Seen;
 use crate::report::outcome::{Backup, BackupSource, BackupTotals, Failure};
 use crate::report::progress::Progress;

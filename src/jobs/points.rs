@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use crate::model::{Error, ErrorKind, Result};
 use crate::repo::format::{Point, SourceStatus};
-use crate::repo::repository::{PointList, Repository, StoredPoint};
+use crate::repo::points::{PointList, StoredPoint};
+use crate::repo::repository::Repository;
 use crate::report::outcome::{Failure, PointRow, PointSource, Points, Status};
 use crate::report::stamp::Stamp;
 

@@ -9,25 +9,14 @@ use crate::ports::{
 };
 use crate::repo::format::{PointSource, SourceStatus};
 use crate::repo::index::Index;
+use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::reader::{Reader, SourceReader};
-use crate::repo::repository::{PointList, Repository, StoredPoint};
+use crate::repo::repository::Repository;
 use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
 use crate::report::progress::Progress;
 
 use super::points::{self, Wanted};
 use super::tell;
-
-/// One source of a restore as it was asked for.
-pub struct SourcePlan {
-    /// Which.
-    pub name: String,
-    /// What of it.
-    pub selection: Selection,
-    /// Where to.
-    pub target: RestoreTarget,
-    /// For people: where to.
-    pub target_text: String,
-}
 
 /// A restore as it was asked for.
 pub struct RestoreRequest<'a> {

@@ -1,6 +1,6 @@
 //! Reading points and tombstones, whom to believe, and what is wrong with a list of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{EntryPath, Error, ErrorKind, Hash, ObjectName, PartyId, Result, Time, Ulid};
 use crate::ports::ObjectMeta;
@@ -72,7 +72,7 @@ impl Repository {
         self.forgive_copied_store(&mut list)?;
         let mut seen = Seen::load(self.cache_dir());
         let before = seen.clone();
-        list.vanished = seen.take_in(&list);
+        list.vanished = seen.take_in(list.highest());
         if seen != before {
             seen.save(self.cache_dir())?;
         }
@@ -244,6 +244,22 @@ impl PointList {
         };
         let removed = self.tombstones.get(&point.point.id).is_some_and(is_of);
         if removed { self.removed.push(point) } else { self.points.push(point) }
+    }
+
+    /// The highest number in each row, by `<writer> <job>`; that of a removed point counts.
+    fn highest(&self) -> BTreeMap<String, u64> {
+        let mut highest: BTreeMap<String, u64> = BTreeMap::new();
+        let mut count = |writer: &PartyId, job: &str, seq: u64| {
+            let known = highest.entry(format!("{writer} {job}")).or_default();
+            *known = seq.max(*known);
+        };
+        for StoredPoint { point, .. } in self.points.iter().chain(&self.removed) {
+            count(&point.writer, &point.job, point.seq);
+        }
+        for stone in self.tombstones.values() {
+            count(&stone.writer, &stone.job, stone.seq);
+        }
+        highest
     }
 
     /// The newest point of a job that is not void.

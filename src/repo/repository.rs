@@ -28,8 +28,6 @@ use super::seen::Seen;
 use super::sign::{Envelope, Kind, PublicKey, SignKey};
 use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
 
-pub use super::points::{PointList, StoredPoint};
-
 /// An epoch key as far as this host has it.
 pub struct OpenEpoch {
     /// What it seals.

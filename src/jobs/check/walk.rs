@@ -11,8 +11,9 @@ use crate::repo::format::PointSource;
 use crate::repo::index::{Index, Location};
 use crate::repo::layout::{self, PackKind};
 use crate::repo::limits::TREE_LEVELS_MAX;
+use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
-use crate::repo::repository::{PointList, Repository};
+use crate::repo::repository::Repository;
 use crate::repo::tree::{self, Node, Record};
 
 use super::damage::{Cause, Damage, PATHS_MAX};

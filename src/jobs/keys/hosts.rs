@@ -6,7 +6,8 @@ use crate::model::{Error, ErrorKind, PartyId, Result};
 use crate::ports::Entropy;
 use crate::repo::format::{Config, DrillHost, KeyRequestBody, Recipient, Revocation, TrustedUpTo, Writer};
 use crate::repo::keys::{HostKeys, KeyRequest};
-use crate::repo::repository::{PointList, Repository};
+use crate::repo::points::PointList;
+use crate::repo::repository::Repository;
 use crate::repo::sign::PublicKey;
 use crate::report::outcome::KeyChange;
 
