@@ -325,7 +325,8 @@ pub(super) fn packs(repo: &Repository, index: &Index, found: &mut Findings) -> R
                         pack.id,
                         kind,
                         format!(
-                            "it has {size} bytes, and the index says {}: it was truncated or changed",
+                            "it has {}, and the index says {}: it was truncated or changed",
+                            counted(size, "byte"),
                             pack.size
                         ),
                     );

@@ -15,6 +15,7 @@ use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
 use crate::repo::repository::Repository;
 use crate::repo::tree::{self, Node, Record};
+use crate::report::human::counted;
 
 use super::damage::{Cause, Damage, PATHS_MAX};
 use super::{CheckRequest, Findings, finding};
@@ -168,7 +169,11 @@ impl Walker<'_> {
                 self.damage.hurts_more(*cause, *more);
             }
             if let Some(cause) = top.lost {
-                self.damage.hurts(cause, point, Some(at(&format!(" all {} entries", catalogue.records))));
+                self.damage.hurts(
+                    cause,
+                    point,
+                    Some(at(&format!(" all {}", counted(catalogue.records, "entry")))),
+                );
             }
         }
         if let Some(facts) = &source.facts {
@@ -284,7 +289,7 @@ impl Walker<'_> {
                 let first = branch
                     .first
                     .as_ref()
-                    .map(|f| format!("{f} and what follows, {} entries", branch.records));
+                    .map(|f| format!("{f} and what follows, {}", counted(branch.records, "entry")));
                 subtree.hurt(first.unwrap_or_default(), cause);
             }
             subtree.take_in(&child);
