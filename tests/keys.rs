@@ -148,7 +148,12 @@ fn who_must_stay_is_not_removed() {
     assert_eq!(refused("recovery kit").kind(), ErrorKind::Refused);
     let error = refused("drill-1");
     assert!(error.remedy().unwrap().contains("muster key revoke"), "{error:?}");
-    assert_eq!(refused("web-1").kind(), ErrorKind::Refused);
+    let writer = refused("web-1");
+    assert_eq!(writer.kind(), ErrorKind::Refused);
+    // The role is said once.
+    assert!(writer.to_string().starts_with("cannot remove writer web-1 ("), "{writer}");
+    let last = refused("recovery kit").to_string();
+    assert!(last.starts_with("cannot remove recipient recovery kit ("), "{last}");
     assert_eq!(refused("nobody").kind(), ErrorKind::NotFound);
     revoke(&world.as_kit(), &world.root(), &drill.sign.party().to_string()).unwrap();
     assert!(refused("drill-1").why().contains("revoked already"));

@@ -329,7 +329,7 @@ pub fn revoke<C: age::Callbacks>(repo: &Repository, by: &Authority<'_, C>, name:
         Role::Writer => HostRole::Writer,
         Role::Drill => HostRole::Drill,
         Role::Recipient => {
-            return Err(Error::new(ErrorKind::Usage, "revoke the key", "it is a recipient, no host")
+            return Err(Error::new(ErrorKind::Usage, "revoke", "it is a recipient, no host")
                 .on(party.to_string())
                 .hint(format!("take it away with `muster key remove {}`", party.id)));
         }
