@@ -271,6 +271,29 @@ fn init_takes_nothing_that_is_there() {
 }
 
 #[test]
+fn init_says_how_its_configuration_is_named() {
+    let world = World::new();
+    std::fs::create_dir(world.join("other")).unwrap();
+    for (n, (config, words)) in [
+        ("other.toml", "run `muster -c other.toml backup`"),
+        ("other/my muster.toml", "run `muster -c 'other/my muster.toml' backup`"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let store = format!("file://{}", world.join(&format!("repo-{n}")).display());
+        let kit = format!("kit-{n}");
+        world.run(["-c", config, "init", "--store", &store, "--kit", &kit]).ok().says(words);
+        world.run(["-c", config, "points"]).ok();
+    }
+    let fresh = tempfile::tempdir().unwrap();
+    let store = format!("file://{}", fresh.path().join("repo").display());
+    let mut command = world.command(["init", "--store", &store, "--kit", "kit.txt"]);
+    command.current_dir(fresh.path());
+    super::world::finish(command).ok().says("run `muster backup`.");
+}
+
+#[test]
 fn a_kit_with_a_passphrase_needs_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = World { dir, root: String::new(), repository: String::new(), writer: String::new() };
