@@ -121,6 +121,8 @@ impl Problem {
 pub struct RepairIndex {
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// Whether the index said already what the packs say, so that nothing had to be written.
+    pub was_whole: bool,
     /// Packs whose directory was read.
     pub packs_read: u64,
     /// Chunks found that no index knew.
@@ -146,6 +148,14 @@ impl Outcome for RepairIndex {
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
         self.problems.iter().try_for_each(|problem| problem.render(out))?;
+        if self.was_whole {
+            return writeln!(
+                out,
+                "the index is whole: it says of {} what they say themselves; nothing to write, in {}",
+                counted(self.packs_read, "pack"),
+                duration(self.duration_secs)
+            );
+        }
         writeln!(
             out,
             "{} {} of {}: {} found, {} dropped, in {}",
