@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::args::{self, Global, Passphrase};
 use crate::cli::ask::Asker;
-use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, secret};
+use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, own_secret};
 use crate::cli::exit;
 use crate::cli::new_file::{PRIVATE, write_new};
 use crate::model::error::Exit;
@@ -26,7 +26,7 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let passphrase = match &args.passphrase {
         Passphrase::None => None,
         Passphrase::Ask => Some(asker.new_passphrase("the recovery kit")?),
-        Passphrase::From(reference) => Some(secret(reference, &RealProcess)?),
+        Passphrase::From(reference) => Some(own_secret(reference, &RealProcess)?),
     };
     let recipients = args.recipients.iter().map(|r| AnyRecipient::parse(r)).collect::<Result<Vec<_>>>()?;
     let kit = RecoveryKit::generate(&OsEntropy)?;
