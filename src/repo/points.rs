@@ -12,10 +12,16 @@ use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::repository::Repository;
 use super::seen::Seen;
 use super::sign::{Envelope, Kind, PublicKey};
+use super::trust::Trusted;
 
 impl Repository {
     /// Reads one point and checks who signed it.
     pub fn read_point(&self, meta: &ObjectMeta) -> Result<StoredPoint> {
+        self.read_point_by(self.trusted(), meta)
+    }
+
+    /// Reads one point as somebody does for whom `trusted` is the newest config.
+    pub fn read_point_by(&self, trusted: &Trusted, meta: &ObjectMeta) -> Result<StoredPoint> {
         let sealed = self.store().get(&meta.name, POINT_MAX_BYTES as u64)?;
         let envelope = self.open_envelope(&meta.name, &sealed, POINT_MAX_BYTES)?;
         let damaged = |e: Error| e.on(meta.name.to_string());
@@ -23,11 +29,11 @@ impl Repository {
             Ok(point) => point,
             // An unsigned forgery need not even decode: say first that nobody signed it.
             Err(error) => {
-                self.trusted().verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
+                trusted.verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
                 return Err(damaged(error));
             }
         };
-        self.trusted().verify_point(&envelope, &meta.name, &point)?;
+        trusted.verify_point(&envelope, &meta.name, &point)?;
         if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
             return Err(damaged(Error::new(
                 ErrorKind::Untrusted,

@@ -387,6 +387,14 @@ impl Repository {
         }
     }
 
+    /// The newest config that the store has now; it may have grown since this was opened.
+    pub fn trusted_now(&self) -> Result<Trusted> {
+        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
+        let now = read_chain(&*self.store, &pin)?;
+        refuse_rollback(&self.cache_dir, &now)?;
+        Ok(now)
+    }
+
     /// Runs `work` with a zstd context of the pool.
     pub fn with_zstd<T>(&self, work: impl FnOnce(&mut Zstd) -> Result<T>) -> Result<T> {
         let pooled = self.zstd_pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
