@@ -579,6 +579,51 @@ fn a_pack_whose_directory_is_damaged_keeps_its_old_rows() {
 }
 
 #[test]
+fn a_whole_index_is_left_alone() {
+    let mut world = World::with_points();
+    let is_left_alone = |world: &World| {
+        let before = world.store.names("");
+        for dry_run in [true, false] {
+            let outcome = world.repair(dry_run);
+            assert!(outcome.was_whole && outcome.index_objects == 0, "{outcome:#?}");
+            assert!(outcome.packs_read > 0 && outcome.chunks_dropped == 0);
+        }
+        assert_eq!(world.store.names(""), before);
+    };
+    is_left_alone(&world);
+    // One object less, and it is not whole; once repaired it is.
+    world.store.remove(&world.store.names("index/")[0]);
+    assert!(!world.repair(true).was_whole);
+    assert!(!world.repair(false).was_whole);
+    is_left_alone(&world);
+    // So it is beside another writer's objects, whom this one's repair serves too.
+    admit_second_writer(&mut world);
+    world.backup(3);
+    is_left_alone(&world);
+}
+
+#[test]
+fn what_repair_mended_it_does_not_mend_again() {
+    let again = |world: &World| {
+        assert!(!world.repair(false).was_whole);
+        let outcome = world.repair(false);
+        assert!(outcome.was_whole, "{outcome:#?}");
+    };
+    let world = World::with_points();
+    world.store.flip(&world.store.names("index/").remove(0), 300);
+    again(&world);
+    let world = World::with_points();
+    let at = world.locate(2, "docs/only-2");
+    world.store.remove(layout::pack(at.kind, &at.pack).as_str());
+    again(&world);
+    let world = World::with_points();
+    let at = world.locate(2, "docs/only-2");
+    let pack = layout::pack(at.kind, &at.pack).to_string();
+    world.store.flip(&pack, world.store.bytes(&pack).len() - 100);
+    again(&world);
+}
+
+#[test]
 fn a_repair_keeps_other_sealers_apart() {
     let mut world = World::with_points();
     let first = copy_host(&world.host);

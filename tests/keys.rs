@@ -3,25 +3,35 @@
 #[path = "support/key_world.rs"]
 mod key_world;
 
+use std::sync::{Arc, Mutex};
+
 use age::x25519;
 use key_world::*;
+use muster::jobs::backup::{BackupRequest, backup};
 use muster::jobs::check::{CheckRequest, DataSelection, check};
+use muster::jobs::hooks::Hooks;
 use muster::jobs::keys::{
     self, Admission, HostRole, Role, Round, add_recipient, admission, admit, list, remove_recipient,
     resolve_party, revoke, rotate,
 };
 use muster::model::{ChunkId, ErrorKind, Hash, ObjectName, PartyId, Result, Secret, Time, Ulid};
-use muster::ports::{Put, Store};
+use muster::ports::{Cancel, Capabilities, ObjectMeta, Put, Store};
 use muster::repo::cbor;
 use muster::repo::format::{EpochKind, Tombstone, Totals};
 use muster::repo::index::{Index, Location, Row, build_object};
 use muster::repo::keys::{AnyRecipient, HostKeys, Identities, KeyRequest, RecoveryKit};
 use muster::repo::layout::{self, PackKind};
-use muster::repo::repository::{Repository, StoredPoint};
+use muster::repo::points::StoredPoint;
+use muster::repo::repository::{OpenWith, Repository};
 use muster::repo::seal;
 use muster::repo::sign::{Envelope, Kind, SignKey};
+use muster::repo::trust::Pin;
 use muster::report::outcome::KeyChange;
+use muster::report::progress::Progress;
+use muster::sources::command::{CommandConfig, CommandSource};
+use muster::stores::Mem;
 use muster::stores::wrap::FaultPlan;
+use muster::sys::RealProcess;
 
 /// Opens with these identities alone, and reads each point.
 fn reads_all(world: &World, cache: &str, identities: &Identities, points: &[(ObjectName, Vec<u8>)]) {
@@ -147,7 +157,12 @@ fn who_must_stay_is_not_removed() {
     assert_eq!(refused("recovery kit").kind(), ErrorKind::Refused);
     let error = refused("drill-1");
     assert!(error.remedy().unwrap().contains("muster key revoke"), "{error:?}");
-    assert_eq!(refused("web-1").kind(), ErrorKind::Refused);
+    let writer = refused("web-1");
+    assert_eq!(writer.kind(), ErrorKind::Refused);
+    // The role is said once.
+    assert!(writer.to_string().starts_with("cannot remove writer web-1 ("), "{writer}");
+    let last = refused("recovery kit").to_string();
+    assert!(last.starts_with("cannot remove recipient recovery kit ("), "{last}");
     assert_eq!(refused("nobody").kind(), ErrorKind::NotFound);
     revoke(&world.as_kit(), &world.root(), &drill.sign.party().to_string()).unwrap();
     assert!(refused("drill-1").why().contains("revoked already"));
@@ -233,6 +248,106 @@ fn a_revoked_writer_keeps_its_past_and_has_no_future() {
     let (_, request) = keys::request(HostRole::Writer, "web-2", Some(&second), ENTROPY).unwrap();
     assert_eq!(admit(&world.as_kit(), &world.root(), &request, None).unwrap_err().kind(), ErrorKind::Refused);
     world.admit(HostRole::Writer, "web-2");
+}
+
+/// Does something when the first point is stored: before it is there, or after.
+struct AtThePoint {
+    inner: Arc<Mem>,
+    is_before: bool,
+    deed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Store for AtThePoint {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<Put> {
+        let is_point = name.as_str().starts_with(layout::POINTS);
+        let deed = is_point.then(|| self.deed.lock().unwrap().take()).flatten();
+        match deed {
+            Some(deed) if self.is_before => {
+                deed();
+                self.inner.put(name, parts)
+            }
+            Some(deed) => {
+                let put = self.inner.put(name, parts);
+                deed();
+                put
+            }
+            None => self.inner.put(name, parts),
+        }
+    }
+    fn get(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>> {
+        self.inner.get(name, limit_bytes)
+    }
+    fn get_range(&self, name: &ObjectName, offset: u64, len: u64) -> Result<Vec<u8>> {
+        self.inner.get_range(name, offset, len)
+    }
+    fn stat(&self, name: &ObjectName) -> Result<Option<ObjectMeta>> {
+        self.inner.stat(name)
+    }
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectMeta) -> Result<()>) -> Result<()> {
+        self.inner.list(prefix, visit)
+    }
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.inner.delete(name)
+    }
+}
+
+/// Backs up through the job, and revokes the writer's key when the point is stored.
+fn back_up_while_revoked(world: &Arc<World>, is_before: bool) -> Result<Option<String>> {
+    let revoker = world.clone();
+    let writer = world.writer.sign.party().to_string();
+    let deed = Box::new(move || drop(revoke(&revoker.as_kit(), &revoker.root(), &writer).unwrap()));
+    let store = AtThePoint { inner: world.mem.clone(), is_before, deed: Mutex::new(Some(deed)) };
+    let cache = tempfile::tempdir().unwrap();
+    let with = OpenWith {
+        pin: Pin { root: Some(world.kit.root.public()), lowest: 0 },
+        host: Some(copy_of(&world.writer)),
+        identities: &Identities::default(),
+        cache_root: cache.path().to_owned(),
+        compression_level: 3,
+    };
+    let repo = Repository::open(Arc::new(store), with).unwrap();
+    let command =
+        CommandConfig { backup: vec!["echo".to_owned(), "x".to_owned()], ..CommandConfig::default() };
+    let source = CommandSource::new("echo", command, Arc::new(RealProcess)).unwrap();
+    let request = BackupRequest {
+        job: "app".to_owned(),
+        tags: Vec::new(),
+        sources: vec![Box::new(source)],
+        hooks: Hooks::default(),
+        host: "test".to_owned(),
+        dry_run: false,
+        threads: 1,
+        memory_bytes: 64 << 20,
+        clock: &world.clock,
+        entropy: ENTROPY,
+        process: &RealProcess,
+        cancel: &Cancel::default(),
+        progress: &Progress::quiet(),
+    };
+    backup(&repo, &request).map(|done| done.point)
+}
+
+#[test]
+fn a_point_that_nobody_would_believe_is_no_success() {
+    let world = Arc::new(World::new());
+    let error = back_up_while_revoked(&world, true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    assert!(error.why().contains("every reader refuses that point"), "{error}");
+    assert!(error.remedy().unwrap().contains("key request") && error.subject().is_some());
+    let list = world.as_kit().points().unwrap();
+    assert_eq!((list.points.len(), list.refused.len()), (0, 1));
+
+    // Revoked a moment later the point was seen, and it stands.
+    let world = Arc::new(World::new());
+    assert!(back_up_while_revoked(&world, false).unwrap().is_some());
+    let list = world.as_kit().points().unwrap();
+    assert_eq!((list.points.len(), list.refused.len()), (1, 0));
 }
 
 #[test]

@@ -26,7 +26,9 @@ impl Asker {
     pub fn new(process: &dyn Process) -> Result<Self> {
         let given = match std::env::var(PASSPHRASE_VARIABLE) {
             Ok(reference) if !reference.is_empty() => {
-                let resolved = sys::resolve_secret(&reference.parse()?, process)?;
+                let reference = reference.parse()?;
+                sys::withhold(&reference);
+                let resolved = sys::resolve_secret(&reference, process)?;
                 Some(Arc::new(resolved.secret))
             }
             _ => None,

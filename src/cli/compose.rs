@@ -65,6 +65,12 @@ pub fn secret(reference: &SecretRef, process: &dyn Process) -> Result<Secret<Str
     Ok(resolved.secret)
 }
 
+/// A key or passphrase of Muster's own: programs that it runs from now on do not inherit it.
+pub fn own_secret(reference: &SecretRef, process: &dyn Process) -> Result<Secret<String>> {
+    sys::withhold(reference);
+    secret(reference, process)
+}
+
 /// A store with retries and limits around it.
 pub fn dress(
     store: Arc<dyn Store>,
@@ -129,7 +135,7 @@ impl<'g> Context<'g> {
     /// This host's keys. Where identities are given a missing key file is no error: a recovery
     /// machine has the kit and nothing else.
     fn host_keys(&self, reference: &SecretRef) -> Result<Option<HostKeys>> {
-        match secret(reference, &*self.process) {
+        match own_secret(reference, &*self.process) {
             Ok(text) => HostKeys::parse(&text).map(Some).map_err(|e| e.on(reference.to_string())),
             Err(_) if !self.identities.is_empty() => Ok(None),
             Err(error) => {
@@ -247,7 +253,7 @@ fn files_config(files: &config::FilesConfig, force_read: bool) -> FilesConfig {
 pub fn identities(references: &[SecretRef], asker: &Asker, process: &dyn Process) -> Result<Identities> {
     let mut identities = Identities::default();
     for reference in references {
-        let text = secret(reference, process)?;
+        let text = own_secret(reference, process)?;
         let bytes = Secret::new(text.expose().clone().into_bytes());
         identities.add_file(&bytes, &reference.to_string(), asker.clone())?;
     }

@@ -7,6 +7,7 @@ pub mod compose;
 pub mod confirm;
 pub mod exit;
 pub mod logging;
+pub mod new_file;
 pub mod settings;
 
 use std::ffi::OsString;

@@ -10,9 +10,12 @@ use crate::repo::format::{Count, Point, PointSource, Predecessor, SessionState, 
 use crate::repo::index::Index;
 use crate::repo::layout;
 use crate::repo::pipeline::{self, CaptureStats, Counters, Options, Pipeline, SinkOptions};
+use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
-use crate::repo::repository::{PointList, Repository, random};
+use crate::repo::repository::{Repository, random};
 use crate::repo::seen::Seen;
+use crate::repo::sign::SignKey;
+use crate::repo::trust::Trusted;
 use crate::report::outcome::{Backup, BackupSource, BackupTotals, Failure};
 use crate::report::progress::Progress;
 use crate::report::stamp::Stamp;
@@ -127,6 +130,12 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
 /// backups of one job that run at once do not take the same.
 fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, draft: Point) -> Result<Ulid> {
     let _alone = lock(&repo.cache_dir().join("commit.lock"))?;
+    let own = &repo.writer()?.sign;
+    // A point that no reader would believe is not written.
+    let trusted = repo.trusted_now()?;
+    if !trusted.is_writers(own) {
+        return Err(lost_standing(&trusted, own, "before its point was written, so none was"));
+    }
     let (seq, predecessor) = next_number(repo, &repo.points()?, &request.job)?;
     let point = Point {
         seq,
@@ -146,7 +155,32 @@ fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, dra
             .on(name.to_string())
             .hint("the machine may have slept, or the store's clock jumped: run the backup again, what is stored already is not sent again"));
     }
-    Ok(point.id)
+    // The key may have been revoked since; whoever did so may have seen the point, or not.
+    let trusted = repo.trusted_now()?;
+    match repo.read_point_by(&trusted, &stored) {
+        Err(error) if error.kind() == ErrorKind::Untrusted => {
+            let when = "at the moment in which its point was written: every reader refuses that point";
+            Err(lost_standing(&trusted, own, when).on(name.to_string()))
+        }
+        read => read.map(|_| point.id),
+    }
+}
+
+/// This host's key lost its rights while the backup ran.
+fn lost_standing(now: &Trusted, own: &SignKey, when: &str) -> Error {
+    let party = own.party();
+    let (what, hint) = match now.writer(&party) {
+        Some(_) => (
+            "replaced by a new one",
+            "put the new key file in the place of the old one, as `key admit` said, and run the backup again",
+        ),
+        None => (
+            "revoked",
+            "if this host is to write still, make new keys with `muster key request` and have them admitted with `muster key admit`; then run the backup again",
+        ),
+    };
+    Error::new(ErrorKind::Untrusted, "commit the point", format!("this host's key {party} was {what} {when}"))
+        .hint(hint)
 }
 
 /// Merges index objects once there are many.

@@ -6,8 +6,9 @@ use crate::model::{Entry, EntryKind, EntryPath, Error, ErrorKind, Result, Time};
 use crate::ports::{CaptureReader, Selection, StreamSink};
 use crate::repo::format::PointSource;
 use crate::repo::index::Index;
+use crate::repo::points::StoredPoint;
 use crate::repo::reader::{Reader, SourceReader};
-use crate::repo::repository::{Repository, StoredPoint};
+use crate::repo::repository::Repository;
 use crate::repo::tree::Cursor;
 use crate::report::outcome::{Change, DiffChange, DiffSummary};
 

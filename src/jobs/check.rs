@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::model::{Error, Result};
 use crate::ports::{Cancel, Clock, Entropy};
 use crate::repo::keys::Identities;
-use crate::repo::repository::{PointList, Repository};
+use crate::repo::points::PointList;
+use crate::repo::repository::Repository;
 use crate::report::Progress;
 use crate::report::human::counted;
 use crate::report::outcome::{Check, DataCheck, Problem};
@@ -210,6 +211,7 @@ fn how_hurt(found: &Findings, good: u64) -> String {
     let hurt: std::collections::BTreeSet<&String> =
         found.problems.iter().flat_map(|p| &p.points_hurt).collect();
     match hurt.len() as u64 {
+        0 if good == 1 => "as far as was looked, the one good recovery point is not hurt".to_owned(),
         0 => format!("as far as was looked, none of {} is hurt", counted(good, "good recovery point")),
         n => {
             format!("{} cannot be restored whole (of {good} there), see above", counted(n, "recovery point"))

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use crate::model::{Error, ErrorKind, Result};
 use crate::repo::format::{Point, SourceStatus};
-use crate::repo::repository::{PointList, Repository, StoredPoint};
+use crate::repo::points::{PointList, StoredPoint};
+use crate::repo::repository::Repository;
+use crate::report::human::counted;
 use crate::report::outcome::{Failure, PointRow, PointSource, Points, Status};
 use crate::report::stamp::Stamp;
 
@@ -38,18 +40,13 @@ pub fn has_content(point: &Point) -> bool {
 
 /// Finds the point that is meant.
 pub fn resolve<'l>(list: &'l PointList, wanted: &Wanted) -> Result<&'l StoredPoint> {
-    let hint = "see `muster points`";
     match wanted {
         Wanted::Latest { job } => list
             .points
             .iter()
             .rev()
             .find(|p| !p.is_void && has_content(&p.point) && job.as_ref().is_none_or(|j| p.point.job == *j))
-            .ok_or_else(|| {
-                let of = job.as_ref().map(|j| format!(" of job {j}")).unwrap_or_default();
-                Error::new(ErrorKind::NotFound, "find the latest point", format!("there is none{of}"))
-                    .hint(hint)
-            }),
+            .ok_or_else(|| no_latest(list, job.as_deref())),
         Wanted::Prefix(prefix) => {
             let mut found = list.points.iter().filter(|p| p.point.id.to_string().starts_with(prefix));
             let missing = || not_there(list, prefix);
@@ -65,6 +62,29 @@ pub fn resolve<'l>(list: &'l PointList, wanted: &Wanted) -> Result<&'l StoredPoi
             Ok(first)
         }
     }
+}
+
+/// Why no point serves as the latest: there is none, or none that counts has anything in it.
+fn no_latest(list: &PointList, job: Option<&str>) -> Error {
+    let of = job.map(|job| format!(" of job {job}")).unwrap_or_default();
+    let (void, empty): (Vec<_>, Vec<_>) =
+        list.points.iter().filter(|p| job.is_none_or(|job| p.point.job == job)).partition(|p| p.is_void);
+    let (why, hint) = match (empty.len() as u64, void.len() as u64) {
+        (0, 0) => (format!("there is none{of}"), "see `muster points`".to_owned()),
+        (0, n) => (
+            format!("void, and so not counted: {}{of}", counted(n, "point")),
+            "run the backup again; `muster points --all` shows void points, which can be named by their ids"
+                .to_owned(),
+        ),
+        (n, _) => (
+            format!("every source failed in {}{of}, so nothing is in there", counted(n, "point")),
+            format!(
+                "run `muster backup{}` and see why its sources fail",
+                job.map_or(String::new(), |j| format!(" {j}"))
+            ),
+        ),
+    };
+    Error::new(ErrorKind::NotFound, "find the latest point", why).hint(hint)
 }
 
 fn not_there(list: &PointList, prefix: &str) -> Error {

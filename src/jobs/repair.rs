@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::model::{Error, ErrorKind, Hash, PackId, PartyId, Result};
+use crate::model::{Error, ErrorKind, Hash, ObjectName, PackId, PartyId, Result};
 use crate::ports::{Cancel, Clock};
-use crate::repo::format::EpochKind;
+use crate::repo::format::{EpochKind, IndexPack};
 use crate::repo::index::object::NOBODY;
-use crate::repo::index::{Index, Row, SignAndSeal, build_object};
+use crate::repo::index::segment::{Segment, merged_rows};
+use crate::repo::index::{Index, Location, Row, SignAndSeal, build_object};
 use crate::repo::layout::{self, PackKind};
 use crate::repo::limits::{DIRECTORY_MAX_BYTES, INDEX_OBJECT_MAX_BYTES, LOCATOR_BYTES, PACK_MAX_BYTES};
 use crate::repo::pack::{OpenedDirectory, PACK_MAGIC, open_directory, parse_locator};
@@ -41,7 +43,8 @@ pub struct RepairIndexRequest<'a> {
 /// Only blobs whose record this host's key signed become rows that this host deduplicates against.
 /// Others' blobs, and those signed by a key that was revoked since, stand in objects of their own that
 /// help reading and nothing else. Of a pack whose directory cannot be read, the rows that the old index
-/// still knows are kept in the same way: its blobs may be whole.
+/// still knows are kept in the same way: its blobs may be whole. Where the old index says all this
+/// already, nothing is written.
 pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Result<RepairIndex> {
     let began = request.clock.now();
     repo.writer()?;
@@ -60,18 +63,29 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
         packs,
         spool: Spool { dir: scratch.path().to_owned(), files: Vec::new() },
         rows: BTreeMap::new(),
+        likeness: Likeness::default(),
         held: 0,
         found: 0,
         objects: 0,
         problems: Vec::new(),
     };
-    let packs_read = repair.read_packs()?;
+    let unread = repair.read_packs()?;
+    let packs_read = (repair.packs.len() - unread.len()) as u64;
     let chunks_dropped = repair.dropped()?;
     repair.name_gone_packs();
-    repair.flush()?;
-    repair.write(report.listed)?;
+    let is_refused = |(name, _): &(ObjectName, Error)| {
+        layout::parse_index(name).is_some_and(|hash| !report.superseded.contains(&hash))
+    };
+    let is_whole = !report.refused.iter().any(is_refused) && repair.is_as_the_packs_say(&unread)?;
+    if is_whole {
+        repair.objects = 0;
+    } else {
+        repair.flush()?;
+        repair.write(report.listed)?;
+    }
     Ok(RepairIndex {
         dry_run: request.dry_run,
+        was_whole: is_whole,
         packs_read,
         chunks_found: repair.found,
         chunks_dropped,
@@ -90,10 +104,20 @@ struct Repair<'a> {
     spool: Spool,
     /// Rows not yet spooled, by whose they are.
     rows: BTreeMap<PartyId, Vec<Row>>,
+    likeness: Likeness,
     held: usize,
     found: u64,
     objects: u64,
     problems: Vec<Problem>,
+}
+
+/// How the packs' rows compare with those of the old index.
+#[derive(Default)]
+struct Likeness {
+    /// Rows that the old index lacks, or has where they do not help as much.
+    missing: u64,
+    /// Rows that objects signed by this host have too.
+    in_own: u64,
 }
 
 /// Objects that wait on disk until everything was read: nothing may be replaced before.
@@ -103,8 +127,8 @@ struct Spool {
 }
 
 impl Repair<'_> {
-    /// Reads all directories; how many could be.
-    fn read_packs(&mut self) -> Result<u64> {
+    /// Reads all directories. Answers with the packs of which that could not be done.
+    fn read_packs(&mut self) -> Result<HashSet<PackId>> {
         let mut packs: Vec<_> = self.packs.iter().map(|(id, (kind, size))| (*id, *kind, *size)).collect();
         packs.sort_by_key(|(id, ..)| *id);
         self.request.progress.stage("read pack directories", Some(packs.len() as u64), None);
@@ -121,7 +145,7 @@ impl Repair<'_> {
             self.request.progress.add(1, 0);
         }
         self.keep_old_rows(&unread)?;
-        Ok((packs.len() - unread.len()) as u64)
+        Ok(unread)
     }
 
     fn problem(&mut self, id: PackId, kind: PackKind, what: String) {
@@ -132,21 +156,74 @@ impl Repair<'_> {
     fn take_pack(&mut self, id: PackId, kind: PackKind, opened: &OpenedDirectory) -> Result<()> {
         let rows = pack_rows(id, kind, &opened.records);
         let mut rest = &rows[..];
-        let mut refused = Vec::new();
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
         for (signed, record) in opened.directory.blobs.iter().zip(&opened.records) {
             // There is one row for each chunk of each record.
             let (of_blob, after) = rest.split_at(record.chunks.len());
             rest = after;
             match self.owner(signed) {
-                Ok(owner) => self.take_rows(owner, of_blob)?,
+                Ok(owner) => taken.extend(of_blob.iter().map(|row| (owner, *row))),
                 Err(error) => refused.push(error),
             }
+        }
+        self.compare(&mut taken)?;
+        for (owner, row) in taken {
+            self.take_rows(owner, &[row])?;
         }
         if let Some(first) = refused.first() {
             let what = format!("{} left out: {}", counted(refused.len() as u64, "blob"), reason(first));
             self.problem(id, kind, what);
         }
         Ok(())
+    }
+
+    /// Looks up a pack's rows in the old index.
+    fn compare(&mut self, rows: &mut Vec<(PartyId, Row)>) -> Result<()> {
+        let own = self.repo.writer()?.sign.party();
+        rows.sort_unstable_by_key(|(_, row)| row.key());
+        rows.dedup_by_key(|(_, row)| row.key());
+        let own_segments = own_segments(&self.old, own);
+        for (owner, row) in rows {
+            let is_it = |at: &Location| *at == row.at;
+            // Only what is this host's own serves its deduplication; anything serves reading.
+            let serves = |whose: PartyId, at: &Location| is_it(at) && (*owner != own || whose == own);
+            self.likeness.missing += u64::from(self.old.find(&row.id, &serves)?.is_none());
+            for segment in &own_segments {
+                if segment.find(&row.id, &is_it)?.is_some() {
+                    self.likeness.in_own += 1;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the old index has every row of the packs, and this host's objects have no other.
+    /// What others' objects say besides cannot be put right from here.
+    fn is_as_the_packs_say(&self, unread: &HashSet<PackId>) -> Result<bool> {
+        let own = self.repo.writer()?.sign.party();
+        let own_segments = own_segments(&self.old, own);
+        let is_right = |pack: &IndexPack| self.packs.get(&pack.id) == Some(&(pack.kind, pack.size));
+        if self.likeness.missing > 0 || !own_segments.iter().flat_map(|s| s.packs()).all(is_right) {
+            return Ok(false);
+        }
+        let (mut named, mut is_useless, mut last) = (0, false, None);
+        let refs: Vec<&Segment> = own_segments.iter().map(|s| &**s).collect();
+        merged_rows(&refs, &mut |row| {
+            let is_unread = unread.contains(&row.at.pack);
+            is_useless |= is_unread && !self.may_hold(&row);
+            if !is_unread && last.replace((row.key(), row.at)) != Some((row.key(), row.at)) {
+                named += 1;
+            }
+            Ok(())
+        })?;
+        Ok(!is_useless && named == self.likeness.in_own && !serves_unread(&own_segments, own, unread)?)
+    }
+
+    /// Whether there is room for the row's blob in its pack.
+    fn may_hold(&self, row: &Row) -> bool {
+        let end = u64::from(row.at.offset) + u64::from(row.at.sealed_len);
+        self.packs.get(&row.at.pack).is_some_and(|(kind, size)| *kind == row.at.kind && end <= *size)
     }
 
     /// In whose object a blob's rows stand.
@@ -178,12 +255,7 @@ impl Repair<'_> {
         for segment in self.old.segments() {
             for i in 0..segment.len() {
                 let row = segment.row(i)?;
-                let end = u64::from(row.at.offset) + u64::from(row.at.sealed_len);
-                let is_there = self
-                    .packs
-                    .get(&row.at.pack)
-                    .is_some_and(|(kind, size)| *kind == row.at.kind && end <= *size);
-                if unread.contains(&row.at.pack) && is_there {
+                if unread.contains(&row.at.pack) && self.may_hold(&row) {
                     self.take_rows(NOBODY, &[row])?;
                 }
             }
@@ -272,6 +344,23 @@ impl Repair<'_> {
         }
         Ok(())
     }
+}
+
+/// Segments of objects that this host signed.
+fn own_segments(index: &Index, own: PartyId) -> Vec<Arc<Segment>> {
+    index.segments().into_iter().filter(|s| s.signer() == Some(own)).collect()
+}
+
+/// Whether the index lets this host refer to what lies in a pack whose directory cannot be read.
+fn serves_unread(segments: &[Arc<Segment>], own: PartyId, unread: &HashSet<PackId>) -> Result<bool> {
+    for segment in segments.iter().filter(|s| s.owner() == Some(own)) {
+        for i in 0..segment.len() {
+            if unread.contains(&segment.row(i)?.at.pack) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 impl Spool {

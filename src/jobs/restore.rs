@@ -9,25 +9,15 @@ use crate::ports::{
 };
 use crate::repo::format::{PointSource, SourceStatus};
 use crate::repo::index::Index;
+use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::reader::{Reader, SourceReader};
-use crate::repo::repository::{PointList, Repository, StoredPoint};
+use crate::repo::repository::Repository;
+use crate::report::human::counted;
 use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
 use crate::report::progress::Progress;
 
 use super::points::{self, Wanted};
 use super::tell;
-
-/// One source of a restore as it was asked for.
-pub struct SourcePlan {
-    /// Which.
-    pub name: String,
-    /// What of it.
-    pub selection: Selection,
-    /// Where to.
-    pub target: RestoreTarget,
-    /// For people: where to.
-    pub target_text: String,
-}
 
 /// A restore as it was asked for.
 pub struct RestoreRequest<'a> {
@@ -178,8 +168,10 @@ fn warnings(list: &PointList, plan: &Plan<'_>, from_latest: bool, index_refused:
     let point = &plan.point.point;
     for source in point.sources.iter().filter(|s| s.status == SourceStatus::Incomplete) {
         warnings.push(format!(
-            "source {} is incomplete in this point: {} items could not be read and {} changed while they were read",
-            source.name, source.unreadable, source.changed
+            "source {} is incomplete in this point: {} could not be read and {} changed while being read",
+            source.name,
+            counted(source.unreadable, "item"),
+            source.changed
         ));
     }
     if from_latest {
@@ -190,7 +182,8 @@ fn warnings(list: &PointList, plan: &Plan<'_>, from_latest: bool, index_refused:
             .push("this point is void: it reached the store late, and parts of it may be gone".to_owned());
     }
     if index_refused > 0 {
-        warnings.push(format!("{index_refused} index objects cannot be used: run `muster check`"));
+        let objects = counted(index_refused as u64, "index object");
+        warnings.push(format!("{objects} cannot be used: run `muster check`"));
     }
     warnings
 }

@@ -1,6 +1,7 @@
 //! Value types shared by every room: ids, sizes, times, secrets, entries and the
 //! error type. No I/O and no concurrency lives here.
 
+pub mod count;
 pub mod entry;
 pub mod error;
 pub mod id;

@@ -12,7 +12,7 @@ use super::clock::Cancel;
 pub struct CommandSpec {
     /// Program and arguments; no shell is involved.
     pub argv: Vec<String>,
-    /// Variables set on top of the inherited ones.
+    /// Variables set on top of the inherited ones, which do not hold our own keys.
     pub env: Vec<(String, Secret<String>)>,
     /// Working directory.
     pub dir: Option<PathBuf>,

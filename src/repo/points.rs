@@ -1,6 +1,6 @@
 //! Reading points and tombstones, whom to believe, and what is wrong with a list of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{EntryPath, Error, ErrorKind, Hash, ObjectName, PartyId, Result, Time, Ulid};
 use crate::ports::ObjectMeta;
@@ -12,10 +12,16 @@ use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::repository::Repository;
 use super::seen::Seen;
 use super::sign::{Envelope, Kind, PublicKey};
+use super::trust::Trusted;
 
 impl Repository {
     /// Reads one point and checks who signed it.
     pub fn read_point(&self, meta: &ObjectMeta) -> Result<StoredPoint> {
+        self.read_point_by(self.trusted(), meta)
+    }
+
+    /// Reads one point as somebody does for whom `trusted` is the newest config.
+    pub fn read_point_by(&self, trusted: &Trusted, meta: &ObjectMeta) -> Result<StoredPoint> {
         let sealed = self.store().get(&meta.name, POINT_MAX_BYTES as u64)?;
         let envelope = self.open_envelope(&meta.name, &sealed, POINT_MAX_BYTES)?;
         let damaged = |e: Error| e.on(meta.name.to_string());
@@ -23,11 +29,11 @@ impl Repository {
             Ok(point) => point,
             // An unsigned forgery need not even decode: say first that nobody signed it.
             Err(error) => {
-                self.trusted().verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
+                trusted.verify_writer_past_or_present(&envelope, Kind::Point, Some(&meta.name))?;
                 return Err(damaged(error));
             }
         };
-        self.trusted().verify_point(&envelope, &meta.name, &point)?;
+        trusted.verify_point(&envelope, &meta.name, &point)?;
         if layout::point(&point.id) != meta.name || point.writer != envelope.signer {
             return Err(damaged(Error::new(
                 ErrorKind::Untrusted,
@@ -72,7 +78,7 @@ impl Repository {
         self.forgive_copied_store(&mut list)?;
         let mut seen = Seen::load(self.cache_dir());
         let before = seen.clone();
-        list.vanished = seen.take_in(&list);
+        list.vanished = seen.take_in(list.highest());
         if seen != before {
             seen.save(self.cache_dir())?;
         }
@@ -244,6 +250,22 @@ impl PointList {
         };
         let removed = self.tombstones.get(&point.point.id).is_some_and(is_of);
         if removed { self.removed.push(point) } else { self.points.push(point) }
+    }
+
+    /// The highest number in each row, by `<writer> <job>`; that of a removed point counts.
+    fn highest(&self) -> BTreeMap<String, u64> {
+        let mut highest: BTreeMap<String, u64> = BTreeMap::new();
+        let mut count = |writer: &PartyId, job: &str, seq: u64| {
+            let known = highest.entry(format!("{writer} {job}")).or_default();
+            *known = seq.max(*known);
+        };
+        for StoredPoint { point, .. } in self.points.iter().chain(&self.removed) {
+            count(&point.writer, &point.job, point.seq);
+        }
+        for stone in self.tombstones.values() {
+            count(&stone.writer, &stone.job, stone.seq);
+        }
+        highest
     }
 
     /// The newest point of a job that is not void.

@@ -28,8 +28,6 @@ use super::seen::Seen;
 use super::sign::{Envelope, Kind, PublicKey, SignKey};
 use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
 
-pub use super::points::{PointList, StoredPoint};
-
 /// An epoch key as far as this host has it.
 pub struct OpenEpoch {
     /// What it seals.
@@ -387,6 +385,14 @@ impl Repository {
             _ => Err(Error::new(ErrorKind::Untrusted, "write to the repository", format!("this host's key {party} is not admitted, or was revoked"))
                 .hint("ask the holder of the root key to run `muster key admit` with this host's `muster key request`")),
         }
+    }
+
+    /// The newest config that the store has now; it may have grown since this was opened.
+    pub fn trusted_now(&self) -> Result<Trusted> {
+        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
+        let now = read_chain(&*self.store, &pin)?;
+        refuse_rollback(&self.cache_dir, &now)?;
+        Ok(now)
     }
 
     /// Runs `work` with a zstd context of the pool.

@@ -52,11 +52,6 @@ impl Derived {
         ChunkId(*blake3::keyed_hash(key, bytes).as_bytes())
     }
 
-    /// A hasher that ends in the id of a data chunk, for bytes that come in pieces.
-    pub fn data_hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_keyed(&self.data)
-    }
-
     /// The gear table of a class.
     pub fn gear(&self, class: ChunkClass) -> &Gear {
         match class {

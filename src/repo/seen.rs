@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Error, Result};
 
-use super::points::PointList;
-
 /// The highest numbers seen. Kept in the cache folder; losing it loses only this memory,
 /// and `lowest_config` in `muster.toml` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,19 +40,9 @@ impl Seen {
         Ok(())
     }
 
-    /// Takes in a list of points; says in words what was there before and is not now.
-    pub fn take_in(&mut self, list: &PointList) -> Vec<String> {
-        let mut highest: BTreeMap<String, u64> = BTreeMap::new();
-        let mut count = |writer: &crate::model::PartyId, job: &str, seq: u64| {
-            let known = highest.entry(format!("{writer} {job}")).or_default();
-            *known = seq.max(*known);
-        };
-        for point in list.points.iter().chain(&list.removed) {
-            count(&point.point.writer, &point.point.job, point.point.seq);
-        }
-        for stone in list.tombstones.values() {
-            count(&stone.writer, &stone.job, stone.seq);
-        }
+    /// Takes in the highest numbers that are there now, by `<writer> <job>`; says in words what
+    /// was there before and is not now.
+    pub fn take_in(&mut self, highest: BTreeMap<String, u64>) -> Vec<String> {
         let mut missing = Vec::new();
         for (row, seq) in &self.points {
             let now = highest.get(row).copied().unwrap_or(0);

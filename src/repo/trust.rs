@@ -157,6 +157,13 @@ impl Trusted {
         self.config.writers.iter().find(|w| w.id == *id)
     }
 
+    /// Whether `key` is that of a writer in good standing.
+    pub fn is_writers(&self, key: &SignKey) -> bool {
+        let public = key.public();
+        self.writer(&key.party()).is_some_and(|writer| writer.signing_key == public)
+            && !self.revocations(key.party()).any(|r| r.signing_key == public)
+    }
+
     /// The key of a drill host in good standing.
     pub fn drill_key(&self, id: &PartyId) -> Option<&PublicKey> {
         let key = &self.config.drills.iter().find(|d| d.id == *id)?.signing_key;

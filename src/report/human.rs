@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use crate::model::Time;
+pub use crate::model::count::{count, counted, noun_for};
 
 use super::stamp::timestamp;
 
@@ -50,24 +51,6 @@ pub fn duration(secs: f64) -> String {
     }
 }
 
-/// A number with separators: `1,234,567`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number and its noun: `1 file`, `2 files`.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
-}
-
 /// The time that is left, from what is done, what there is, and a rate a second.
 /// `None` while it cannot be told.
 pub fn eta_secs(done: u64, total: u64, rate_per_sec: f64) -> Option<f64> {
@@ -92,6 +75,15 @@ pub fn plain(text: &str) -> String {
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// One word of a command line that can be copied into a shell.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:,@%".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// On which side a column's cells stand.
@@ -201,16 +193,20 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_separators() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(count(number), text);
-        }
-        assert_eq!((counted(1, "file"), counted(2000, "file")), ("1 file".into(), "2,000 files".into()));
+    fn text_cannot_drive_the_terminal() {
+        assert_eq!(plain("a\x1b[2Jb\n\u{202e}c ä"), "a\\u{1b}[2Jb\\n\\u{202e}c ä");
     }
 
     #[test]
-    fn text_cannot_drive_the_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\n\u{202e}c ä"), "a\\u{1b}[2Jb\\n\\u{202e}c ä");
+    fn words_for_a_shell_are_quoted_where_they_must_be() {
+        for (text, word) in [
+            ("/etc/a_b-1.toml", "/etc/a_b-1.toml"),
+            ("my file", "'my file'"),
+            ("a'b", "'a'\\''b'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 
     #[test]

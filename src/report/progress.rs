@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::Bytes;
 
-use super::human::{count, duration, eta_secs, plain};
+use super::human::{count, duration, eta_secs, noun_for, plain};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,7 +301,9 @@ impl View {
         }
         parts.extend(self.eta().map(|secs| format!("ETA {}", duration(secs))));
         if self.items > 0 || self.total_items > 0 {
-            parts.push(format!("{} items", of(count(self.items), self.total_items, count)));
+            let last = if self.total_items > 0 { self.total_items } else { self.items };
+            let shown = of(count(self.items), self.total_items, count);
+            parts.push(format!("{shown} {}", noun_for(last, "item")));
         }
         parts.push(duration(self.elapsed_secs));
         format!("{}: {}", self.stage, parts.join(", "))

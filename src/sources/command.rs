@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::count::counted;
 use crate::model::{ChunkClass, Entry, EntryKind, EntryPath, Error, ErrorKind, Result, Secret};
 use crate::ports::process::Wiring;
 use crate::ports::{
@@ -306,7 +307,8 @@ impl Source for CommandSource {
             return Err(program_failed("capture the output of", argv, &ended));
         }
         if let Some(least) = self.config.min_bytes.filter(|least| bytes < *least) {
-            let why = format!("it gave {bytes} bytes, and less than {least} is taken for a failure");
+            let why =
+                format!("it gave {}, and less than {least} is taken for a failure", counted(bytes, "byte"));
             return Err(Error::new(ErrorKind::Source, "capture the output of", why)
                 .on(argv[0].clone())
                 .hint("see what the program does, or lower `min_bytes`"));
@@ -357,7 +359,8 @@ impl Source for CommandSource {
         let facts: Facts =
             serde_json::from_slice(&from.facts()?).map_err(|e| damaged(&format!("its facts: {e}")))?;
         if facts.bytes != entry.size {
-            let why = format!("{} bytes were captured and {} are stored", facts.bytes, entry.size);
+            let captured = counted(facts.bytes, "byte");
+            let why = format!("the capture gave {captured}, and the point has {}", entry.size);
             report.different.push((shown, why));
             return Ok(report);
         }
@@ -404,7 +407,7 @@ fn compare(from: &dyn CaptureReader, entry: &Entry, folder: &Path) -> Result<Opt
         return Ok(Some("is of another kind".to_owned()));
     }
     if found.len() != entry.size {
-        return Ok(Some(format!("{} bytes instead of {}", found.len(), entry.size)));
+        return Ok(Some(format!("{} instead of {}", counted(found.len(), "byte"), entry.size)));
     }
     Ok((!from.is_same(entry, &mut file)?).then(|| "the content differs".to_owned()))
 }

@@ -8,6 +8,6 @@ pub mod signal;
 
 pub use clock::{ManualClock, OsEntropy, RealClock};
 pub use machine::{peak_rss_bytes, rss_bytes, usable_cores};
-pub use process::RealProcess;
+pub use process::{RealProcess, withhold};
 pub use secret::{Resolved, resolve_secret};
 pub use signal::cancel_on_signals;

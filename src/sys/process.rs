@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::model::{Error, ErrorKind, Result};
+use crate::model::{Error, ErrorKind, Result, SecretRef};
 use crate::ports::process::{STDERR_KEPT_BYTES, Wiring};
 use crate::ports::{Cancel, Child, CommandSpec, Ended, Process};
 
@@ -24,6 +24,20 @@ const TERM_GRACE: Duration = Duration::from_secs(3);
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// How long to wait, once a program has ended, for others who still hold its standard error.
 const STDERR_GRACE: Duration = Duration::from_secs(1);
+
+/// Our variables that say where keys and passphrases are: no program that we run needs to know.
+const WITHHELD: [&str; 3] = ["MUSTER_IDENTITY", "MUSTER_KEYS", "MUSTER_PASSPHRASE_FROM"];
+
+/// More variables that programs do not inherit: they hold keys or passphrases of ours.
+static WITHHELD_TOO: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// From now on no program inherits the variable that `reference` names, if it names one. A program
+/// for which it is set on purpose has it all the same.
+pub fn withhold(reference: &SecretRef) {
+    if let SecretRef::Env(name) = reference {
+        lock(&WITHHELD_TOO).insert(name.clone());
+    }
+}
 
 /// Groups that were started and not waited for.
 static LIVE: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -61,6 +75,9 @@ impl Process for RealProcess {
         };
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).stderr(Stdio::piped());
+        for name in WITHHELD.into_iter().map(str::to_owned).chain(lock(&WITHHELD_TOO).iter().cloned()) {
+            command.env_remove(name);
+        }
         command.envs(spec.env.iter().map(|(name, value)| (name, value.expose())));
         if let Some(dir) = &spec.dir {
             command.current_dir(dir);

@@ -46,11 +46,11 @@ fn a_restore_command_that_fails_is_a_failure() {
     let world = world("echo content");
     world.write("restore.sh", "cat >/dev/null; echo the server said no >&2; exit 9\n");
     world.backup();
-    world.with_kit(["restore", "latest", "--run"]).expect_code(3).says("9").says("the server said no");
+    world.with_kit(["restore", "latest", "--run"]).expect_code(1).says("9").says("the server said no");
     world.write("restore.sh", "exec <&-; exit 0\n");
     set(&world, "head -c 3000000 /dev/zero");
     world.backup();
-    world.with_kit(["restore", "latest", "--run"]).expect_code(3).says("before it had taken everything");
+    world.with_kit(["restore", "latest", "--run"]).expect_code(1).says("before it had taken everything");
 }
 
 /// Each way for a program to fail is a failed source: recorded, named, status 3, and what it gave
@@ -79,11 +79,33 @@ fn a_program_that_fails_makes_the_source_failed() {
         assert_eq!(points["points"][1]["status"], "failed", "{what}");
         // `latest` passes over a point without content; asked for by name it says what to take.
         assert_eq!(world.with_kit(["cat", "latest", "dump:app.dump"]).ok().stdout, "good\n", "{what}");
-        world.with_kit(["restore", point, "--to", "out"]).expect_code(3).says(&good);
+        // Nothing at all came of it: that is a failure.
+        let run = world.with_kit(["restore", point, "--to", "out", "--json"]).expect_code(1).says(&good);
+        assert_eq!(run.json()["schema"], "muster.restore/1");
         set(&world, "echo better");
         world.backup();
         assert_eq!(world.with_kit(["cat", "latest", "dump:app.dump"]).ok().stdout, "better\n", "{what}");
     }
+}
+
+#[test]
+fn latest_tells_points_without_content_from_none() {
+    let world = world("exit 4");
+    let latest = || world.with_kit(["restore", "latest:db", "--to", "out"]).expect_code(1);
+    latest().says("there is none of job db");
+    world.run(["backup"]).expect_code(3);
+    latest().says("every source failed in 1 point of job db").says("run `muster backup db`");
+    world.run(["backup"]).expect_code(3);
+    latest().says("2 points of job db");
+    world.run(["ls", "latest"]).expect_code(1).says("every source failed in 2 points,");
+    set(&world, "echo content");
+    world.backup();
+    latest_is_there(&world);
+}
+
+fn latest_is_there(world: &World) {
+    world.with_kit(["restore", "latest:db", "--to", "out"]).ok().says("restored 1 of 1 source ");
+    world.run(["check"]).ok().says("1 configuration, ").says(" 3 points, ");
 }
 
 #[test]

@@ -26,6 +26,13 @@ fn a_misspelt_key_shows_line_and_suggestion() {
 }
 
 #[test]
+fn a_misspelt_table_shows_line_and_suggestion() {
+    insta::assert_snapshot!(said(
+        "[[jobs]]\nname = \"app\"\n[[job.source]]\nname = \"a\"\nkind = \"files\"\npaths = [\"a\"]"
+    ));
+}
+
+#[test]
 fn a_misspelt_kind_shows_line_and_suggestion() {
     insta::assert_snapshot!(said(
         "[[job]]\nname = \"app\"\n[[job.source]]\nname = \"a\"\nkind = \"file\"\npaths = [\"a\"]"

@@ -246,6 +246,39 @@ fn each_exit_status() {
     world.run(["completions", "bash"]).expect_code(0);
 }
 
+/// A point that every reader would refuse is not called a backup.
+#[test]
+fn a_key_that_ends_during_the_backup_ends_the_backup() {
+    let muster = env!("CARGO_BIN_EXE_muster");
+    let key =
+        |rest: &str| format!("{muster} --cache-dir kit-cache --yes --identity file:kit.txt key {rest} >&2");
+    let begin = |deed: &str| {
+        let world = World::new();
+        world.write("dump.sh", format!("set -e\n{deed}\necho content\n"));
+        world.configure(
+            "[[job]]\nname = \"db\"\n[[job.source]]\nname = \"dump\"\nkind = \"command\"\nbackup = [\"sh\", \"dump.sh\"]",
+        );
+        world
+    };
+    let world = begin(&key("revoke $(cat writer)"));
+    world.write("writer", &world.writer);
+    world.run(["backup"]).expect_code(1).says("was revoked before its point was written").says("key request");
+    assert_eq!(world.objects("points").len(), 0);
+
+    let request = format!("{muster} key request --keys muster.key --out request >&2");
+    let world = begin(&format!("{request}\n{}", key("admit request")));
+    world
+        .run(["backup"])
+        .expect_code(1)
+        .says("was replaced by a new one")
+        .says("put the new key file in the place");
+    assert_eq!(world.objects("points").len(), 0);
+    world.write("dump.sh", "echo content\n");
+    std::fs::rename(world.join("muster.key.new"), world.join("muster.key")).unwrap();
+    world.backup();
+    world.with_kit(["check", "--read-data"]).ok();
+}
+
 #[test]
 fn init_takes_nothing_that_is_there() {
     let world = World::new();
@@ -268,6 +301,29 @@ fn init_takes_nothing_that_is_there() {
             "{file} is open to others"
         );
     }
+}
+
+#[test]
+fn init_says_how_its_configuration_is_named() {
+    let world = World::new();
+    std::fs::create_dir(world.join("other")).unwrap();
+    for (n, (config, words)) in [
+        ("other.toml", "run `muster -c other.toml backup`"),
+        ("other/my muster.toml", "run `muster -c 'other/my muster.toml' backup`"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let store = format!("file://{}", world.join(&format!("repo-{n}")).display());
+        let kit = format!("kit-{n}");
+        world.run(["-c", config, "init", "--store", &store, "--kit", &kit]).ok().says(words);
+        world.run(["-c", config, "points"]).ok();
+    }
+    let fresh = tempfile::tempdir().unwrap();
+    let store = format!("file://{}", fresh.path().join("repo").display());
+    let mut command = world.command(["init", "--store", &store, "--kit", "kit.txt"]);
+    command.current_dir(fresh.path());
+    super::world::finish(command).ok().says("run `muster backup`.");
 }
 
 #[test]

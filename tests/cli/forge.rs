@@ -7,7 +7,8 @@ use muster::repo::format::{BlobChunk, EpochKind, Point, PointSource, Predecessor
 use muster::repo::index::{Location, Row, build_object};
 use muster::repo::layout::{self, PackKind};
 use muster::repo::pack::{PackBuilder, SealedBlob};
-use muster::repo::repository::{PointList, Repository};
+use muster::repo::points::PointList;
+use muster::repo::repository::Repository;
 use muster::repo::seal::{self, Zstd};
 use muster::repo::tree::{Page, Record};
 

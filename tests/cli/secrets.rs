@@ -174,6 +174,45 @@ fn no_secret_shows_anywhere() {
     canaries.are_not_in("the arguments of programs", &seen);
 }
 
+/// Where keys and passphrases are is not for the programs that Muster runs, unless they are told.
+#[test]
+fn programs_do_not_inherit_where_keys_are() {
+    let world = World::new();
+    world.configure(
+        "[[job]]\nname = \"app\"\nfreeze = [\"sh\", \"-c\", \"env > hook\"]\n\
+         [[job.source]]\nname = \"db\"\nkind = \"command\"\nbackup = [\"env\"]\n\
+         restore = [\"sh\", \"-c\", \"cat > back; env > restored\"]\n\
+         [[job.source]]\nname = \"told\"\nkind = \"command\"\nbackup = [\"env\"]\n\
+         env = { KIT_PASSPHRASE = \"env:KIT_PASSPHRASE\", OTHER = \"env:HOST_KEYS\" }",
+    );
+    let run = |args: &[&str]| {
+        let mut command = world.command(args);
+        command.env("MUSTER_IDENTITY", "env:KIT").env("MUSTER_KEYS", "env:HOST_KEYS");
+        command.env("MUSTER_PASSPHRASE_FROM", "env:KIT_PASSPHRASE").env("MUSTER_MEMORY", "64MiB");
+        command.env("KIT", std::fs::read_to_string(world.join("kit.txt")).unwrap());
+        command.env("HOST_KEYS", std::fs::read_to_string(world.join("muster.key")).unwrap());
+        command.env("KIT_PASSPHRASE", "canary-of-passphrase").env("OF_THE_PROGRAMS", "own");
+        super::world::finish(command).ok()
+    };
+    run(&["backup"]);
+    run(&["restore", "latest", "--source", "db", "--run"]);
+    let read = |file: &str| std::fs::read_to_string(world.join(file)).unwrap();
+    for (what, seen) in [("hook", read("hook")), ("source", read("back")), ("restore", read("restored"))] {
+        for name in ["MUSTER_IDENTITY", "MUSTER_KEYS", "MUSTER_PASSPHRASE_FROM", "KIT", "HOST_KEYS", "canary"]
+        {
+            assert!(!seen.contains(name) && !seen.contains("AGE-SECRET"), "{what} sees {name}:\n{seen}");
+        }
+        assert!(
+            seen.contains("OF_THE_PROGRAMS=own") && seen.contains("MUSTER_MEMORY=64MiB"),
+            "{what}: {seen}"
+        );
+    }
+    assert!(read("restored").contains("MUSTER_CONFLICT=refuse"));
+    let told = run(&["cat", "latest", "told:told"]).stdout;
+    assert!(told.contains("KIT_PASSPHRASE=canary-of-passphrase") && told.contains("OTHER="), "{told}");
+    assert!(!told.contains("MUSTER_IDENTITY") && !told.contains("HOST_KEYS"), "{told}");
+}
+
 #[test]
 fn nothing_is_left_in_temporary_folders() {
     let world = world();

@@ -11,7 +11,7 @@ use crate::jobs::browse::{Below, Browser};
 use crate::jobs::points::resolve;
 use crate::model::error::Exit;
 use crate::model::{Entry, Error, ErrorKind, Result};
-use crate::repo::repository::StoredPoint;
+use crate::repo::points::StoredPoint;
 use crate::report::Human;
 use crate::report::json::ListWriter;
 use crate::report::outcome::{FindMatch, LsEntry, ls_header};

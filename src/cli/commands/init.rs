@@ -1,14 +1,12 @@
 //! `muster init`.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::{self, Global, Passphrase};
 use crate::cli::ask::Asker;
-use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, secret};
+use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, own_secret};
 use crate::cli::exit;
+use crate::cli::new_file::{PRIVATE, write_new};
 use crate::model::error::Exit;
 use crate::model::{Error, ErrorKind, RepositoryId, Result, Secret};
 use crate::policy::config::{EngineConfig, template};
@@ -28,7 +26,7 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let passphrase = match &args.passphrase {
         Passphrase::None => None,
         Passphrase::Ask => Some(asker.new_passphrase("the recovery kit")?),
-        Passphrase::From(reference) => Some(secret(reference, &RealProcess)?),
+        Passphrase::From(reference) => Some(own_secret(reference, &RealProcess)?),
     };
     let recipients = args.recipients.iter().map(|r| AnyRecipient::parse(r)).collect::<Result<Vec<_>>>()?;
     let kit = RecoveryKit::generate(&OsEntropy)?;
@@ -100,7 +98,7 @@ impl Files {
     fn write(&self, kit: &str, keys: &str, config: &str) -> Result<Written<'_>> {
         let mut written = Written(Vec::new());
         for (path, text) in [(&self.kit, kit), (&self.keys, keys), (&self.config, config)] {
-            write_new(path, text)?;
+            write_new(path, text, PRIVATE)?;
             written.0.push(path);
         }
         Ok(written)
@@ -123,10 +121,4 @@ impl Drop for Written<'_> {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-fn write_new(path: &Path, text: &str) -> Result<()> {
-    let failed = |e| Error::io("write", path.display().to_string(), e);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }

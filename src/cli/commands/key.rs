@@ -1,13 +1,11 @@
 //! `muster key`: who may write, and who may read.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::cli::args::{self, Global, RecipientKind};
 use crate::cli::ask::Asker;
 use crate::cli::compose::{Access, Context, host_name, identities, secret};
+use crate::cli::new_file::{PRIVATE, PUBLIC, write_new};
 use crate::cli::{confirm, exit};
 use crate::jobs::keys;
 use crate::model::error::Exit;
@@ -176,10 +174,10 @@ pub fn request(global: &Global, args: &args::Key) -> Result<Exit> {
                 .hint("a request that was not admitted may be removed; else name another file with --out, or other keys with --keys"));
         }
     }
-    write_new(&place, host.to_file(&format!("keys of host {label}")).expose(), 0o600)?;
+    write_new(&place, host.to_file(&format!("keys of host {label}")).expose(), PRIVATE)?;
     let text = serde_json::to_string_pretty(&request)
         .map_err(|e| Error::internal("write the key request", e.to_string()))?;
-    write_new(out, &format!("{text}\n"), 0o644)?;
+    write_new(out, &format!("{text}\n"), PUBLIC)?;
     let (place, out) = (place.display().to_string(), out.display().to_string());
     let mut next = vec![
         format!("bring {out} to whoever holds the recovery kit; it holds no secret"),
@@ -208,13 +206,4 @@ fn existing_keys(file: &Path) -> Result<Option<HostKeys>> {
     }
     let text: Secret<String> = secret(&SecretRef::File(file.display().to_string()), &RealProcess)?;
     HostKeys::parse(&text).map(Some).map_err(|e| e.on(file.display().to_string()))
-}
-
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let failed = |e| {
-        Error::io("write", path.display().to_string(), e)
-            .hint("nothing is ever overwritten: name another place")
-    };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }

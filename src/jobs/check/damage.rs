@@ -136,7 +136,7 @@ impl Noted {
     fn text(&self) -> String {
         let mut text = self.notes.join("; ");
         if self.more > 0 {
-            text.push_str(&format!("; and {}", counted(self.more, "finding more")));
+            text.push_str(&format!("; and {} more", counted(self.more, "finding")));
         }
         text
     }

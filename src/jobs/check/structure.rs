@@ -12,7 +12,8 @@ use crate::repo::index::Index;
 use crate::repo::keys::parse_epoch_identity;
 use crate::repo::layout;
 use crate::repo::limits::SMALL_OBJECT_MAX_BYTES;
-use crate::repo::repository::{PointList, Repository};
+use crate::repo::points::PointList;
+use crate::repo::repository::Repository;
 use crate::repo::seal;
 use crate::repo::sign::{Envelope, Kind};
 use crate::report::human::counted;
@@ -324,7 +325,8 @@ pub(super) fn packs(repo: &Repository, index: &Index, found: &mut Findings) -> R
                         pack.id,
                         kind,
                         format!(
-                            "it has {size} bytes, and the index says {}: it was truncated or changed",
+                            "it has {}, and the index says {}: it was truncated or changed",
+                            counted(size, "byte"),
                             pack.size
                         ),
                     );

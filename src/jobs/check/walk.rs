@@ -11,9 +11,11 @@ use crate::repo::format::PointSource;
 use crate::repo::index::{Index, Location};
 use crate::repo::layout::{self, PackKind};
 use crate::repo::limits::TREE_LEVELS_MAX;
+use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
-use crate::repo::repository::{PointList, Repository};
+use crate::repo::repository::Repository;
 use crate::repo::tree::{self, Node, Record};
+use crate::report::human::counted;
 
 use super::damage::{Cause, Damage, PATHS_MAX};
 use super::{CheckRequest, Findings, finding};
@@ -167,7 +169,11 @@ impl Walker<'_> {
                 self.damage.hurts_more(*cause, *more);
             }
             if let Some(cause) = top.lost {
-                self.damage.hurts(cause, point, Some(at(&format!(" all {} entries", catalogue.records))));
+                self.damage.hurts(
+                    cause,
+                    point,
+                    Some(at(&format!(" all {}", counted(catalogue.records, "entry")))),
+                );
             }
         }
         if let Some(facts) = &source.facts {
@@ -283,7 +289,7 @@ impl Walker<'_> {
                 let first = branch
                     .first
                     .as_ref()
-                    .map(|f| format!("{f} and what follows, {} entries", branch.records));
+                    .map(|f| format!("{f} and what follows, {}", counted(branch.records, "entry")));
                 subtree.hurt(first.unwrap_or_default(), cause);
             }
             subtree.take_in(&child);

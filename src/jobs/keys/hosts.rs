@@ -6,7 +6,8 @@ use crate::model::{Error, ErrorKind, PartyId, Result};
 use crate::ports::Entropy;
 use crate::repo::format::{Config, DrillHost, KeyRequestBody, Recipient, Revocation, TrustedUpTo, Writer};
 use crate::repo::keys::{HostKeys, KeyRequest};
-use crate::repo::repository::{PointList, Repository};
+use crate::repo::points::PointList;
+use crate::repo::repository::Repository;
 use crate::repo::sign::PublicKey;
 use crate::report::outcome::KeyChange;
 
@@ -328,7 +329,7 @@ pub fn revoke<C: age::Callbacks>(repo: &Repository, by: &Authority<'_, C>, name:
         Role::Writer => HostRole::Writer,
         Role::Drill => HostRole::Drill,
         Role::Recipient => {
-            return Err(Error::new(ErrorKind::Usage, "revoke the key", "it is a recipient, no host")
+            return Err(Error::new(ErrorKind::Usage, "revoke", "it is a recipient, no host")
                 .on(party.to_string())
                 .hint(format!("take it away with `muster key remove {}`", party.id)));
         }

@@ -105,8 +105,7 @@ pub fn remove_recipient<C: age::Callbacks>(
 }
 
 fn refuse_removal(config: &Config, role: Role, id: &PartyId) -> Result<()> {
-    let refused =
-        |why: &str, hint: String| Err(Error::new(ErrorKind::Refused, "remove the recipient", why).hint(hint));
+    let refused = |why: &str, hint: String| Err(Error::new(ErrorKind::Refused, "remove", why).hint(hint));
     let drill = |id: &PartyId| config.drills.iter().find(|d| d.recipient == *id);
     if role == Role::Writer {
         return refused(

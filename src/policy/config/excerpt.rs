@@ -34,6 +34,9 @@ const HARMLESS_KEYS: [&str; 22] = [
     "root",
 ];
 
+/// For who wrote `[job]`, or a source that belongs to no job.
+const LISTED_TABLES: &str = "a job begins with [[job]], and below it each of its sources with [[job.source]]";
+
 /// A configuration file's name and text.
 pub(super) struct Page<'a> {
     file: &'a str,
@@ -66,7 +69,9 @@ impl<'a> Page<'a> {
             return self.error(span, &format!("the key {field} is missing"));
         }
         let expected = message.rsplit_once("expected ").map_or("something else", |(_, what)| what);
-        self.error(span, &format!("expected {}", in_words(expected)))
+        let is_header = expected == "a sequence" && self.line_of(span.start).is_header();
+        let shown = self.error(span, &format!("expected {}", in_words(expected)));
+        if is_header { shown.hint(LISTED_TABLES) } else { shown }
     }
 
     /// `rest` is serde's "`exlude`, expected one of `include`, `exclude`".
@@ -116,16 +121,18 @@ impl<'a> Page<'a> {
         let above = &self.text[..line.start];
         let in_env_table =
             above.lines().rfind(|l| l.trim_start().starts_with('[')).is_some_and(|l| l.contains("env"));
-        let is_header = line.text.trim_start().starts_with('[') && !line.text.contains('=');
         // A list over many lines: the key stands above.
         let with_key = std::iter::once(line.text).chain(above.lines().rev()).find(|l| l.contains('='));
         let key = with_key.and_then(|l| l.split_once('=')).map(|(key, _)| key.trim());
         let is_known = key.is_some_and(|key| HARMLESS_KEYS.contains(&key));
-        is_header || (is_known && !in_env_table && !line.text.contains("env"))
+        line.is_header() || (is_known && !in_env_table && !line.text.contains("env"))
     }
 
     /// The line up to an unknown key, which may stand inside `{ }` behind other values.
     fn up_to_key(&self, line: &Line<'_>, span: &Range<usize>) -> Shown {
+        if line.is_header() {
+            return whole_line(line, span);
+        }
         let range = line.clip(span);
         let before = &line.text[..range.start];
         let lead = if before.trim().is_empty() || before.trim().starts_with("[") {
@@ -151,6 +158,10 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
+    fn is_header(&self) -> bool {
+        self.text.trim_start().starts_with('[') && !self.text.contains('=')
+    }
+
     /// The part of `span` that lies on this line, as offsets into it.
     fn clip(&self, span: &Range<usize>) -> Range<usize> {
         let inside =

@@ -6,7 +6,7 @@ use serde::Deserialize as Derive;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use crate::model::Result;
+use crate::model::{Error, Result};
 
 use super::excerpt::Page;
 
@@ -82,7 +82,30 @@ pub(super) struct RawSource {
 /// Parses the page. Errors point at the place.
 pub(super) fn parse(page: &Page<'_>) -> Result<Raw> {
     let document = toml::Deserializer::parse(page.text()).map_err(|error| page.syntax_error(&error))?;
-    Raw::deserialize(document).map_err(|error| page.type_error(&error))
+    Raw::deserialize(document)
+        .map_err(|error| misspelt_table(page).unwrap_or_else(|| page.type_error(&error)))
+}
+
+/// What may stand at the top, whatever is in it.
+#[derive(Derive)]
+#[serde(deny_unknown_fields)]
+struct Top {
+    #[serde(rename = "version")]
+    _version: Option<IgnoredAny>,
+    #[serde(rename = "repository")]
+    _repository: Option<IgnoredAny>,
+    #[serde(rename = "engine")]
+    _engine: Option<IgnoredAny>,
+    #[serde(rename = "job")]
+    _job: Option<IgnoredAny>,
+}
+
+/// A misspelt table is the cause of what seems wrong elsewhere: below `[[jobs]]`, a
+/// `[[job.source]]` belongs to no job.
+fn misspelt_table(page: &Page<'_>) -> Option<Error> {
+    let document = toml::Deserializer::parse(page.text()).ok()?;
+    let error = Top::deserialize(document).err()?;
+    error.message().starts_with("unknown field ").then(|| page.type_error(&error))
 }
 
 /// A value that may be a secret: any type is taken here, so that no message of the

@@ -97,6 +97,12 @@ fn mistakes_are_shown_with_their_line() {
         ("misspelt key", files("exlude = [\"*.tmp\"]")),
         ("misspelt key of a job", "[[job]]\nnaem = \"app\"\n".to_owned()),
         ("misspelt table", "[engin]\nmemory = \"1GiB\"\n".to_owned()),
+        ("misspelt table of a list", files("").replace("[[job]]", "[[jobs]]")),
+        ("misspelt table and below", files("").replace("[[job", "[[jobs")),
+        ("misspelt table below", files("").replace("[[job.source", "[[jobs.source")),
+        ("one pair of brackets", files("").replace("[[job]]", "[job]")),
+        ("one pair of brackets below", files("").replace("[[job.source]]", "[job.source]")),
+        ("source of no job", files("").replace("[[job]]\nname = \"app\"\n", "")),
         ("unlike any key", "[engine]\ncolour = 1\n".to_owned()),
         (
             "misspelt key in braces",

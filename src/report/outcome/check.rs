@@ -67,7 +67,7 @@ impl Outcome for Check {
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
         let looked: Vec<String> =
-            self.objects.iter().map(|(folder, n)| format!("{} {}", count(*n), plain(folder))).collect();
+            self.objects.iter().map(|(folder, n)| plain(&counted(*n, object_of(folder)))).collect();
         writeln!(
             out,
             "looked at {}; read {} in {}",
@@ -78,6 +78,25 @@ impl Outcome for Check {
         self.problems.iter().try_for_each(|problem| problem.render(out))?;
         render_lines("warning", &self.warnings, out)?;
         writeln!(out, "{}", plain(&self.verdict))
+    }
+}
+
+/// What one object of a folder is called.
+fn object_of(folder: &str) -> &str {
+    match folder {
+        "audit" => "audit record",
+        "condemned" => "condemned mark",
+        "config" => "configuration",
+        "evidence" => "evidence record",
+        "index" => "index object",
+        "keys" => "key file",
+        "leases" => "lease",
+        "packs" => "pack",
+        "points" => "point",
+        "receipts" => "receipt",
+        "sessions" => "session mark",
+        "tombstones" => "tombstone",
+        other => other,
     }
 }
 
@@ -102,6 +121,8 @@ impl Problem {
 pub struct RepairIndex {
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// Whether the index said already what the packs say, so that nothing had to be written.
+    pub was_whole: bool,
     /// Packs whose directory was read.
     pub packs_read: u64,
     /// Chunks found that no index knew.
@@ -127,6 +148,14 @@ impl Outcome for RepairIndex {
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
         self.problems.iter().try_for_each(|problem| problem.render(out))?;
+        if self.was_whole {
+            return writeln!(
+                out,
+                "the index is whole: it says of {} what they say themselves; nothing to write, in {}",
+                counted(self.packs_read, "pack"),
+                duration(self.duration_secs)
+            );
+        }
         writeln!(
             out,
             "{} {} of {}: {} found, {} dropped, in {}",

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{Human, Outcome, render_lines};
-use crate::report::human::{Align, Table, plain};
+use crate::report::human::{Align, Table, plain, shell_word};
 
 /// `muster init`.
 #[derive(Clone, Debug, Serialize)]
@@ -48,7 +48,17 @@ impl Outcome for Init {
         if !self.kit_has_passphrase {
             writeln!(out, "It is not protected by a passphrase.")?;
         }
-        writeln!(out, "Next: add a job to {}, then run `muster backup`.", plain(&self.config))
+        writeln!(out, "Next: add a job to {}, then run `{}`.", plain(&self.config), self.first_backup())
+    }
+}
+
+impl Init {
+    /// The configuration is found without `-c` only under its usual name, where it was made.
+    fn first_backup(&self) -> String {
+        match self.config.as_str() {
+            "muster.toml" => "muster backup".to_owned(),
+            config => format!("muster -c {} backup", plain(&shell_word(config))),
+        }
     }
 }
 

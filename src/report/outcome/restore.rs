@@ -58,8 +58,11 @@ impl Outcome for Restore {
     }
 
     fn exit(&self) -> Exit {
-        let is_bad = |source: &RestoreSource| source.failed > 0 || source.error.is_some();
-        if self.sources.iter().any(is_bad) { Exit::Partial } else { Exit::Done }
+        match self.sources.iter().any(RestoreSource::is_bad) {
+            false => Exit::Done,
+            true if self.sources.iter().all(RestoreSource::is_nothing) => Exit::Failed,
+            true => Exit::Partial,
+        }
     }
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
@@ -67,7 +70,7 @@ impl Outcome for Restore {
         for source in &self.sources {
             source.render(verb, out)?;
         }
-        let good = self.sources.iter().filter(|source| source.error.is_none() && source.failed == 0).count();
+        let good = self.sources.iter().filter(|source| !source.is_bad()).count();
         writeln!(
             out,
             "{verb} {good} of {} from point {} of job {} in {}",
@@ -81,6 +84,15 @@ impl Outcome for Restore {
 }
 
 impl RestoreSource {
+    fn is_bad(&self) -> bool {
+        self.failed > 0 || self.error.is_some()
+    }
+
+    /// Failed, with nothing of it in its place.
+    fn is_nothing(&self) -> bool {
+        self.is_bad() && self.items == 0 && self.unchanged == 0
+    }
+
     fn render(&self, verb: &str, out: &mut dyn Write) -> io::Result<()> {
         let name = plain(&self.name);
         if let Some(error) = &self.error {

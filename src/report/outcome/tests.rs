@@ -233,6 +233,7 @@ fn check_outcome() {
     assert_eq!(check.exit(), Exit::Partial);
     let repair = RepairIndex {
         dry_run: true,
+        was_whole: false,
         packs_read: 3,
         chunks_found: 1200,
         chunks_dropped: 0,
@@ -240,7 +241,8 @@ fn check_outcome() {
         problems: vec![],
         duration_secs: 0.2,
     };
-    insta::assert_snapshot!("check", format!("{}\n\n{}", both(&check), both(&repair)));
+    let whole = RepairIndex { was_whole: true, chunks_found: 0, index_objects: 0, ..repair.clone() };
+    insta::assert_snapshot!("check", [both(&check), both(&repair), both(&whole)].join("\n\n"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::model::count::counted;
 use crate::model::{Bytes, Error, ErrorKind, ObjectName, Result};
 use crate::ports::Cancel;
 
@@ -77,6 +78,6 @@ pub(super) fn over_limit(on: impl Into<String>, size: u64, limit: u64) -> Error 
 }
 
 pub(super) fn too_short(on: impl Into<String>, size: u64, offset: u64, len: u64) -> Error {
-    let why = format!("{len} bytes were wanted from byte {offset}, and it has only {size}");
+    let why = format!("it has only {}, and {len} were wanted from byte {offset} on", counted(size, "byte"));
     Error::new(ErrorKind::Damaged, "read a part of the object", why).on(on)
 }
