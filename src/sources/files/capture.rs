@@ -12,6 +12,7 @@ use super::content::{FileContent, Reading};
 use super::roots::{Facts, Node, Resolved, resolve};
 use super::walk::{Item, WalkCounts, WalkOptions, Walker};
 use super::{FilesSource, ROOT, require_proc};
+use crate::model::count::counted;
 use crate::model::{ChunkClass, Entry, EntryKind, EntryPath, EntryState, Error, ErrorKind, Result, Time};
 use crate::ports::{Cancel, CaptureReport, CaptureSink, Previous};
 
@@ -228,7 +229,7 @@ impl Capture {
         let counts: BTreeMap<_, _> = figures.map(|(name, n)| (name.to_owned(), n)).into();
         if let Some((count, first)) = self.xattr_problem.take() {
             let what = "could not have their extended attributes read";
-            self.notes.push(format!("{count} entries {what}, the first: {first}"));
+            self.notes.push(format!("{} {what}, the first: {first}", counted(count, "entry")));
         }
         if walk.bad_ignore_rules > 0 {
             let what = "lines of ignore files are no patterns, or the files cannot be read";

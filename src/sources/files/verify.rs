@@ -16,6 +16,7 @@ use super::content::open_to_read;
 use super::roots::{Facts, Node};
 use super::walk::{Item, WalkOptions, Walker};
 use super::{FilesSource, ROOT, is_damage};
+use crate::model::count::{count, counted};
 use crate::model::{Entry, EntryKind, EntryPath, EntryState, Error, ErrorKind, Result};
 use crate::ports::{Cancel, CaptureReader, RestoreTarget, VerifyReport};
 
@@ -243,7 +244,11 @@ impl Pass<'_, '_> {
                 remarks.different.push(format!("is no hard link to {first}"));
             }
             EntryKind::File if stat.size != entry.size => {
-                remarks.different.push(format!("{} bytes instead of {}", stat.size, entry.size));
+                remarks.different.push(format!(
+                    "{} instead of {}",
+                    counted(stat.size, "byte"),
+                    count(entry.size)
+                ));
             }
             EntryKind::File => return true,
             _ => {}

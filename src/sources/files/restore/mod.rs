@@ -22,6 +22,7 @@ use super::beneath::{Beneath, DIR_READ, ParentCache};
 use super::compare;
 use super::roots::{Facts, file_path};
 use super::{FilesSource, ROOT, is_damage};
+use crate::model::count::counted;
 use crate::model::{Attrs, Entry, EntryKind, EntryPath, EntryState, Error, ErrorKind, Result};
 use crate::ports::{
     Cancel, CaptureReader, Conflict, RestoreReport, RestoreRequest, RestoreTarget, Selection,
@@ -300,14 +301,16 @@ impl Restore<'_> {
             report.failures.push(("…".to_owned(), format!("{} more failed", found.failures_more)));
         }
         if found.notes_more > 0 {
-            report.notes.push(format!("{} more notes", found.notes_more));
+            report.notes.push(format!("{} left out", counted(found.notes_more, "more note")));
         }
         if found.owners_refused > 0 {
             let what = "could not be given their owner, which needs root";
-            report.notes.push(format!("{} entries {what}", found.owners_refused));
+            report.notes.push(format!("{} {what}", counted(found.owners_refused, "entry")));
         }
         if found.sockets > 0 {
-            report.notes.push(format!("{} sockets were not put back: programs make them", found.sockets));
+            report
+                .notes
+                .push(format!("{} not put back: programs make them", counted(found.sockets, "socket")));
         }
         report
     }
