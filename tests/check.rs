@@ -124,6 +124,10 @@ impl World {
             oldest_session: Os.now(),
             at: Os.now(),
             reason: String::new(),
+            put_before: Os.now().plus_secs(3600),
+            spared: Vec::new(),
+            gone: Vec::new(),
+            sparse: Vec::new(),
         };
         let signed = Envelope::sign(&self.host.sign, &self.id, Kind::Condemned, None, cbor::encode(&mark));
         let sealed = repo.seal_envelope(&signed).unwrap();

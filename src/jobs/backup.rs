@@ -1,12 +1,13 @@
 //! One run of a job: capture every source, then write the point.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::{Error, ErrorKind, PackId, Result, Time, TreeRef, Ulid};
-use crate::ports::{Cancel, CaptureReport, Clock, Entropy, Process, Source};
-use crate::repo::format::{Count, Point, PointSource, Predecessor, SessionState, SourceStatus};
+use crate::ports::{Bell, Cancel, CaptureReport, Clock, Entropy, Process, Source};
+use crate::repo::format::{Count, Point, PointSource, Predecessor, SourceStatus};
 use crate::repo::index::Index;
 use crate::repo::layout;
 use crate::repo::pipeline::{self, CaptureStats, Counters, Options, Pipeline, SinkOptions};
@@ -21,6 +22,7 @@ use crate::report::progress::Progress;
 use crate::report::stamp::Stamp;
 
 use super::hooks::{Frozen, Hooks};
+use super::session::Session;
 use super::{points, tell};
 
 /// What to back up, and how.
@@ -64,7 +66,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     repo.writer()?;
     // The session stands before the index and the condemned marks are read
     // (docs/FORMAT.md section 9.7).
-    let session = Session::begin(repo, request)?;
+    let session = Session::begin(repo, &request.job, request.clock, request.entropy, request.dry_run)?;
     let (index, synced) = Index::sync(repo)?;
     let mut warnings: Vec<String> =
         synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
@@ -78,6 +80,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
         threads: request.threads,
         uploads: UPLOADS,
         dry_run: request.dry_run,
+        avoid: HashSet::new(),
     };
     let started = request.clock.now();
     // A dry run leaves the application alone.
@@ -85,7 +88,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     let hooks = if request.dry_run { &no_hooks } else { &request.hooks };
     let frozen = Frozen::freeze(hooks, request.process)?;
     request.progress.stage("backing up", None, before.bytes());
-    let written = session.kept_alive(repo, request, || {
+    let written = session.kept_alive(|| {
         showing(request.progress, &counters, || {
             pipeline::run(repo, &index, options, counters.clone(), |pipeline| {
                 let captured = capture_all(pipeline, &reader, &before, request, &counters);
@@ -98,7 +101,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     let written = match written {
         Ok(written) => written,
         Err(error) => {
-            session.end_quietly(repo, request);
+            session.end_quietly();
             return Err(error);
         }
     };
@@ -113,14 +116,14 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     outcome.thaw_error = notes.first().cloned();
     if !request.dry_run {
         let point = Draft { repo, request, session: &session, started, notes }.point(captured, &counters)?;
-        session.renew(repo, request)?;
+        session.renew()?;
         check_still_there(repo, &written.referenced)?;
         outcome.point = Some(commit(repo, request, &session, point)?.to_string());
         // The point stands: nothing that goes wrong from here on makes the backup a failed one.
         if let Err(error) = tidy_index(repo, &index) {
             outcome.warnings.push(format!("the index was not merged: {error}"));
         }
-        session.end_quietly(repo, request);
+        session.end_quietly();
     }
     outcome.duration_secs = began.elapsed().as_secs_f64();
     Ok(outcome)
@@ -128,7 +131,12 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
 
 /// Stores the point. Its number and predecessor are taken now, under a lock of this host, so that two
 /// backups of one job that run at once do not take the same.
-fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, draft: Point) -> Result<Ulid> {
+fn commit(
+    repo: &Repository,
+    request: &BackupRequest<'_>,
+    session: &Session<'_>,
+    draft: Point,
+) -> Result<Ulid> {
     let _alone = lock(&repo.cache_dir().join("commit.lock"))?;
     let own = &repo.writer()?.sign;
     // A point that no reader would believe is not written.
@@ -140,7 +148,7 @@ fn commit(repo: &Repository, request: &BackupRequest<'_>, session: &Session, dra
     let point = Point {
         seq,
         predecessor,
-        commit_before: session.commit_before(repo)?,
+        commit_before: session.commit_before()?,
         ended: request.clock.now(),
         ..draft
     };
@@ -186,7 +194,11 @@ fn lost_standing(now: &Trusted, own: &SignKey, when: &str) -> Error {
 /// Merges index objects once there are many.
 fn tidy_index(repo: &Repository, index: &Index) -> Result<()> {
     let there = repo.list_packs()?;
-    index.compact(repo, &|pack| there.contains_key(pack)).map(drop)
+    let condemned = repo.condemned()?;
+    // A pack that is not listed may be new; only one that was condemned is gone for good.
+    let is_gone = |pack: &PackId| !there.contains_key(pack) && condemned.condemns(pack);
+    index.drop_packs(repo, &is_gone)?;
+    index.compact(repo, &|pack| !is_gone(pack)).map(drop)
 }
 
 /// Waits for this host's lock; it is free again when the file is closed.
@@ -217,138 +229,9 @@ fn showing<T>(progress: &Progress, counters: &Counters, work: impl FnOnce() -> T
                 (items, bytes) = now;
             }
         });
-        let _ring = Ring(&done);
+        let _ring = done.ring_at_end();
         work()
     })
-}
-
-/// Wakes a thread that sleeps.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    wake: Condvar,
-}
-
-impl Bell {
-    /// Sleeps; whether the bell was rung.
-    fn wait(&self, time: Duration) -> bool {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rung, _) =
-            self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
-        *rung
-    }
-}
-
-/// Rings when dropped, so that a panic does not leave the other thread asleep.
-struct Ring<'a>(&'a Bell);
-
-impl Drop for Ring<'_> {
-    fn drop(&mut self) {
-        *self.0.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.wake.notify_all();
-    }
-}
-
-// ---- the session ----
-
-/// This backup's session in the store.
-struct Session {
-    id: Ulid,
-    state: Mutex<SessionNow>,
-}
-
-struct SessionNow {
-    renewal: u32,
-    renewed_at: Time,
-    lapsed: Option<String>,
-}
-
-impl Session {
-    fn begin(repo: &Repository, request: &BackupRequest<'_>) -> Result<Self> {
-        let id = Ulid::new(request.clock.now(), random(request.entropy)?);
-        let renewed_at = if request.dry_run {
-            request.clock.now()
-        } else {
-            let first = repo.session(id, &request.job, 0, SessionState::Running, request.clock.now())?;
-            repo.put_session(&first)?
-        };
-        Ok(Self { id, state: Mutex::new(SessionNow { renewal: 0, renewed_at, lapsed: None }) })
-    }
-
-    fn renew(&self, repo: &Repository, request: &BackupRequest<'_>) -> Result<()> {
-        let mut now = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if request.dry_run {
-            return Ok(());
-        }
-        now.renewal += 1;
-        let next =
-            repo.session(self.id, &request.job, now.renewal, SessionState::Running, request.clock.now())?;
-        let renewed_at = repo.put_session(&next)?;
-        let gap = renewed_at.secs_since(now.renewed_at);
-        if gap > f64::from(repo.trusted().config.times.lapse_secs) {
-            now.lapsed = Some(format!("{gap:.0} s passed between two renewals of its session"));
-        }
-        now.renewed_at = renewed_at;
-        now.check()
-    }
-
-    /// Renews the session in the background while `work` runs.
-    fn kept_alive<T>(
-        &self,
-        repo: &Repository,
-        request: &BackupRequest<'_>,
-        work: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let done = Bell::default();
-        let every = Duration::from_secs(u64::from(repo.trusted().config.times.renewal_secs.max(1)));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.wait(every) {
-                    // A renewal that fails is tried again next time; a lapse shows at commit.
-                    if let Err(error) = self.renew(repo, request) {
-                        tracing::warn!(%error, "the session was not renewed");
-                    }
-                }
-            });
-            let _ring = Ring(&done);
-            work()
-        })
-    }
-
-    fn commit_before(&self, repo: &Repository) -> Result<Time> {
-        let now = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        now.check()?;
-        let times = repo.trusted().config.times;
-        Ok(now.renewed_at.plus_secs(i64::from(times.lapse_secs) - i64::from(times.margin_secs)))
-    }
-
-    /// Says that the session is over. Only a courtesy to others: it lapses by itself.
-    fn end_quietly(&self, repo: &Repository, request: &BackupRequest<'_>) {
-        if request.dry_run {
-            return;
-        }
-        let renewal = self.state.lock().unwrap_or_else(PoisonError::into_inner).renewal + 1;
-        let ended = repo
-            .session(self.id, &request.job, renewal, SessionState::Ended, request.clock.now())
-            .and_then(|session| repo.put_session(&session));
-        if let Err(error) = ended {
-            tracing::warn!(%error, "the session's end was not written");
-        }
-    }
-}
-
-impl SessionNow {
-    fn check(&self) -> Result<()> {
-        match &self.lapsed {
-            None => Ok(()),
-            Some(why) => Err(Error::new(
-                ErrorKind::Interrupted,
-                "commit the point",
-                format!("the session lapsed: {why}"),
-            )
-            .hint("run the backup again: what is stored already is not sent again")),
-        }
-    }
 }
 
 /// What the point refers to must not be condemned, and must be there, when it is committed.
@@ -356,7 +239,7 @@ fn check_still_there(repo: &Repository, referenced: &std::collections::HashMap<P
     let condemned = repo.condemned()?;
     let present = repo.list_packs()?;
     let is_lost = |pack: &PackId, size: u64| {
-        condemned.contains(pack) || present.get(pack).is_none_or(|(_, now)| *now != size)
+        condemned.condemns(pack) || present.get(pack).is_none_or(|(_, now)| *now != size)
     };
     let lost = referenced.iter().find(|(pack, size)| is_lost(pack, **size)).map(|(pack, _)| pack);
     match lost {
@@ -515,7 +398,7 @@ fn capture_one(
 struct Draft<'a> {
     repo: &'a Repository,
     request: &'a BackupRequest<'a>,
-    session: &'a Session,
+    session: &'a Session<'a>,
     started: Time,
     notes: Vec<String>,
 }
@@ -531,7 +414,7 @@ impl Draft<'_> {
             seq: 0,
             predecessor: None,
             config: self.repo.trusted().config.number,
-            session: self.session.id,
+            session: self.session.id(),
             commit_before: now,
             started: self.started,
             ended: now,

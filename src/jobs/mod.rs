@@ -6,8 +6,11 @@ pub mod check;
 pub mod hooks;
 pub mod keys;
 pub mod points;
+pub mod prune;
 pub mod repair;
 pub mod restore;
+pub mod retention;
+pub mod session;
 
 /// Says that a source failed, with what to do, while the command goes on with the others.
 fn tell(source: &str, error: &crate::model::Error) {

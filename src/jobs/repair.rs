@@ -5,16 +5,17 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{Error, ErrorKind, Hash, ObjectName, PackId, PartyId, Result};
+use crate::model::{Error, Hash, ObjectName, PackId, PartyId, Result};
 use crate::ports::{Cancel, Clock};
 use crate::repo::format::{EpochKind, IndexPack};
 use crate::repo::index::object::NOBODY;
 use crate::repo::index::segment::{Segment, merged_rows};
 use crate::repo::index::{Index, Location, Row, SignAndSeal, build_object};
 use crate::repo::layout::{self, PackKind};
-use crate::repo::limits::{DIRECTORY_MAX_BYTES, INDEX_OBJECT_MAX_BYTES, LOCATOR_BYTES, PACK_MAX_BYTES};
-use crate::repo::pack::{OpenedDirectory, PACK_MAGIC, open_directory, parse_locator};
+use crate::repo::limits::INDEX_OBJECT_MAX_BYTES;
+use crate::repo::pack::OpenedDirectory;
 use crate::repo::pipeline::pack_rows;
+use crate::repo::reader::read_directory;
 use crate::repo::repository::Repository;
 use crate::repo::sign::{Envelope, Kind};
 use crate::report::Progress;
@@ -74,7 +75,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
     let chunks_dropped = repair.dropped()?;
     repair.name_gone_packs();
     let is_refused = |(name, _): &(ObjectName, Error)| {
-        layout::parse_index(name).is_some_and(|hash| !report.superseded.contains(&hash))
+        layout::parse_index(name).is_some_and(|hash| !report.superseded_by.contains_key(&hash))
     };
     let is_whole = !report.refused.iter().any(is_refused) && repair.is_as_the_packs_say(&unread)?;
     if is_whole {
@@ -380,28 +381,4 @@ fn read_spooled(path: &std::path::Path) -> Result<Vec<u8>> {
         .and_then(|file| file.take(INDEX_OBJECT_MAX_BYTES).read_to_end(&mut object))
         .map_err(failed)?;
     Ok(object)
-}
-
-/// Reads and verifies a pack's directory by two ranges.
-fn read_directory(repo: &Repository, id: PackId, kind: PackKind, size: u64) -> Result<OpenedDirectory> {
-    let name = layout::pack(kind, &id);
-    let bad =
-        |why: &str| Error::new(ErrorKind::Damaged, "read the pack's directory", why).on(name.to_string());
-    let tail = size.checked_sub(LOCATOR_BYTES as u64).ok_or_else(|| bad("the pack is too short"))?;
-    if size > PACK_MAX_BYTES {
-        return Err(bad("the pack is larger than one may be"));
-    }
-    let locator = repo.store().get_range(&name, tail, LOCATOR_BYTES as u64)?;
-    let len = u64::from(parse_locator(&locator, PACK_MAGIC)?);
-    let at = tail.checked_sub(len).ok_or_else(|| bad("its directory would be larger than itself"))?;
-    if len > DIRECTORY_MAX_BYTES as u64 {
-        return Err(bad("its directory is larger than one may be"));
-    }
-    let sealed = repo.store().get_range(&name, at, len)?;
-    let opened = repo.with_zstd(|zstd| open_directory(zstd, &repo.meta_identities(), &sealed, at))?;
-    repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Directory, None)?;
-    if opened.directory.kind != kind {
-        return Err(bad("its directory says that it is the other kind of pack"));
-    }
-    Ok(opened)
 }

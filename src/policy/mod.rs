@@ -2,6 +2,7 @@
 //! Pure functions of values and `now`; no I/O.
 
 pub mod config;
+pub mod retention;
 pub mod suggest;
 
 pub use config::{

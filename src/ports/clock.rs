@@ -1,7 +1,8 @@
 //! Time, randomness and the wish to stop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::model::{Error, ErrorKind, Result, Time};
 
@@ -9,6 +10,45 @@ use crate::model::{Error, ErrorKind, Result, Time};
 pub trait Clock: Send + Sync {
     /// The host's time now.
     fn now(&self) -> Time;
+
+    /// Sleeps; whether the bell was rung meanwhile. Tests that make time pass override it.
+    fn wait(&self, time: Duration, bell: &Bell) -> bool {
+        bell.wait(time)
+    }
+}
+
+/// Wakes a thread that sleeps.
+#[derive(Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Bell {
+    /// Sleeps; whether the bell was rung.
+    pub fn wait(&self, time: Duration) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rung, _) =
+            self.wake.wait_timeout_while(rung, time, |r| !*r).unwrap_or_else(PoisonError::into_inner);
+        *rung
+    }
+
+    /// Wakes whoever sleeps, and all who would.
+    pub fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_all();
+    }
+
+    /// Rings when the answer is dropped, so that a panic does not leave the other thread asleep.
+    pub fn ring_at_end(&self) -> impl Drop + '_ {
+        struct AtEnd<'a>(&'a Bell);
+        impl Drop for AtEnd<'_> {
+            fn drop(&mut self) {
+                self.0.ring();
+            }
+        }
+        AtEnd(self)
+    }
 }
 
 /// A source of randomness fit for keys.

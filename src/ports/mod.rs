@@ -5,7 +5,7 @@ pub mod process;
 pub mod source;
 pub mod store;
 
-pub use clock::{Cancel, Clock, Entropy};
+pub use clock::{Bell, Cancel, Clock, Entropy};
 pub use process::{Child, CommandSpec, Ended, Process};
 pub use source::{
     CaptureReader, CaptureReport, CaptureSink, Conflict, Finding, Previous, RestoreReport, RestoreRequest,

@@ -14,7 +14,8 @@ use super::sign::{Envelope, PublicKey};
 mod small;
 
 pub use small::{
-    Audit, Condemned, Detail, KeyRequestBody, Lease, LeaseState, Piece, Receipt, Received, Tombstone,
+    Audit, Condemned, Detail, KeyRequestBody, Lease, LeaseState, Piece, Receipt, Received, SparseBlobs,
+    Tombstone,
 };
 
 /// The one format version that this build reads and writes.

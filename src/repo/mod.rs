@@ -8,6 +8,7 @@ pub mod index;
 pub mod keys;
 pub mod layout;
 pub mod limits;
+pub mod live;
 pub mod pack;
 pub mod pipeline;
 pub mod points;

@@ -65,11 +65,12 @@ impl Repository {
             Ok(())
         })?;
         metas.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
-        let tombstones = self.tombstones()?;
-        let mut list = PointList { tombstones, ..PointList::default() };
+        let mut list = self.tombstones()?;
         for meta in metas {
             match self.read_point(&meta) {
                 Ok(point) => list.add(point),
+                // It went away while this looked. One that had no tombstone shows as a gap.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.is_about_content() => list.refused.push((meta.name, error)),
                 // A list that lacks what could not be fetched would be a wrong list.
                 Err(error) => return Err(error),
@@ -124,23 +125,20 @@ impl Repository {
         Ok(())
     }
 
-    fn tombstones(&self) -> Result<HashMap<Ulid, Tombstone>> {
-        let mut names = Vec::new();
-        self.store().list(layout::TOMBSTONES, &mut |meta| {
-            names.push(meta.name);
-            Ok(())
-        })?;
-        let mut found = HashMap::new();
-        for name in names {
-            match self.read_tombstone(&name) {
+    /// A list of no points, with the tombstones that count.
+    fn tombstones(&self) -> Result<PointList> {
+        let mut list = PointList::default();
+        for meta in self.list_all(layout::TOMBSTONES)? {
+            match self.read_tombstone(&meta.name) {
                 Ok(read) => {
-                    found.insert(read.stone.point, read.stone);
+                    list.tombstoned_at.insert(read.stone.point, meta.stored_at);
+                    list.tombstones.insert(read.stone.point, read.stone);
                 }
                 Err(error) if error.is_about_content() => tracing::warn!(%error, "a tombstone is not taken"),
                 Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        Ok(list)
     }
 
     /// Reads a tombstone; one that does not count is an error.
@@ -235,6 +233,8 @@ pub struct PointList {
     pub refused: Vec<(ObjectName, Error)>,
     /// Tombstones that count.
     pub tombstones: HashMap<Ulid, Tombstone>,
+    /// The store's times of them.
+    pub tombstoned_at: HashMap<Ulid, Time>,
     /// The store is a plain copy of another: its times mean nothing.
     pub is_copy: bool,
     /// What this host has seen before and is not there now, in words.

@@ -11,9 +11,11 @@ use crate::ports::{CaptureReader, Selection, StreamSink};
 use super::format::PointSource;
 use super::index::{Index, Location};
 use super::layout::{self, PackKind};
-use super::limits::BLOB_OPENED_MAX_BYTES;
+use super::limits::{BLOB_OPENED_MAX_BYTES, DIRECTORY_MAX_BYTES, LOCATOR_BYTES, PACK_MAX_BYTES};
+use super::pack::{OpenedDirectory, PACK_MAGIC, open_directory, parse_locator};
 use super::repository::Repository;
 use super::seal;
+use super::sign::Kind;
 use super::tree::{Node, PageSource, load, walk};
 
 type BlobKey = (PackId, u32);
@@ -352,6 +354,30 @@ impl Drop for Loading<'_, '_> {
         self.reader.cache.lock().unwrap_or_else(PoisonError::into_inner).loading.remove(&self.key);
         self.reader.loaded.notify_all();
     }
+}
+
+/// Reads and verifies a pack's directory by two ranges.
+pub fn read_directory(repo: &Repository, id: PackId, kind: PackKind, size: u64) -> Result<OpenedDirectory> {
+    let name = layout::pack(kind, &id);
+    let bad =
+        |why: &str| Error::new(ErrorKind::Damaged, "read the pack's directory", why).on(name.to_string());
+    let tail = size.checked_sub(LOCATOR_BYTES as u64).ok_or_else(|| bad("the pack is too short"))?;
+    if size > PACK_MAX_BYTES {
+        return Err(bad("the pack is larger than one may be"));
+    }
+    let locator = repo.store().get_range(&name, tail, LOCATOR_BYTES as u64)?;
+    let len = u64::from(parse_locator(&locator, PACK_MAGIC)?);
+    let at = tail.checked_sub(len).ok_or_else(|| bad("its directory would be larger than itself"))?;
+    if len > DIRECTORY_MAX_BYTES as u64 {
+        return Err(bad("its directory is larger than one may be"));
+    }
+    let sealed = repo.store().get_range(&name, at, len)?;
+    let opened = repo.with_zstd(|zstd| open_directory(zstd, &repo.meta_identities(), &sealed, at))?;
+    repo.trusted().verify_writer_past_or_present(&opened.envelope, Kind::Directory, None)?;
+    if opened.directory.kind != kind {
+        return Err(bad("its directory says that it is the other kind of pack"));
+    }
+    Ok(opened)
 }
 
 /// Told of restored items and bytes.

@@ -1,16 +1,124 @@
 //! What a running backup and a pruner tell each other: sessions, condemned marks; and which packs
 //! there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::model::{Error, ErrorKind, Hash, PackId, Result, Time, Ulid};
+use crate::model::{Error, ErrorKind, Hash, ObjectName, PackId, Result, Time, Ulid};
+use crate::ports::ObjectMeta;
 
 use super::cbor;
-use super::format::{Session, SessionState};
+use super::format::{Condemned, Session, SessionState};
 use super::layout;
 use super::limits::SMALL_OBJECT_MAX_BYTES;
+use super::live::{BlobAt, PackAt};
 use super::repository::Repository;
-use super::sign::Kind;
+use super::sign::{Envelope, Kind};
+
+/// A condemned mark that counts.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Its object.
+    pub name: ObjectName,
+    /// The store's time of it.
+    pub stored_at: Time,
+    /// What it says.
+    pub says: Condemned,
+}
+
+/// What the newest valid mark says of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody may refer to it any more; since when, by the store's time.
+    Condemned(Time),
+    /// It was condemned, and is needed after all.
+    Spared,
+    /// It was condemned, and was seen to be gone; since when.
+    Gone(Time),
+}
+
+/// What all marks together say.
+#[derive(Clone, Debug, Default)]
+pub struct Condemnation {
+    /// The newest word on each pack of which there is any.
+    pub verdicts: HashMap<PackId, Verdict>,
+    /// Blobs that are mostly dead: whoever has a chunk's plaintext in hand stores it anew.
+    pub sparse: HashSet<BlobAt>,
+}
+
+impl Condemnation {
+    /// What these marks say. Of two on one pack the one stored later counts; of two stored at once, the one
+    /// with the higher name.
+    pub fn of(marks: &[Mark]) -> Self {
+        let mut valid: Vec<&Mark> = marks.iter().filter(|mark| mark.is_valid()).collect();
+        valid.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
+        let mut all = Self::default();
+        for mark in valid {
+            let at = mark.stored_at;
+            for pack in &mark.says.packs {
+                // Whoever says it again does not begin the time anew.
+                let since = match all.verdicts.get(pack) {
+                    Some(Verdict::Condemned(since)) => *since,
+                    _ => at,
+                };
+                all.verdicts.insert(*pack, Verdict::Condemned(since));
+            }
+            all.verdicts.extend(mark.says.spared.iter().map(|pack| (*pack, Verdict::Spared)));
+            all.verdicts.extend(mark.says.gone.iter().map(|pack| (*pack, Verdict::Gone(at))));
+            for blobs in &mark.says.sparse {
+                all.sparse.extend(blobs.offsets.iter().map(|offset| (blobs.pack, *offset)));
+            }
+        }
+        all
+    }
+
+    /// Whether nobody may refer to the pack.
+    pub fn condemns(&self, pack: &PackId) -> bool {
+        matches!(self.verdicts.get(pack), Some(Verdict::Condemned(_) | Verdict::Gone(_)))
+    }
+
+    /// Since when the pack is condemned.
+    pub fn since(&self, pack: &PackId) -> Option<Time> {
+        match self.verdicts.get(pack)? {
+            Verdict::Condemned(since) | Verdict::Gone(since) => Some(*since),
+            Verdict::Spared => None,
+        }
+    }
+}
+
+impl Mark {
+    /// Whether it reached the store in time. One that came later was written by somebody who slept, and
+    /// what it rests on may have changed.
+    pub fn is_valid(&self) -> bool {
+        self.stored_at <= self.says.put_before
+    }
+
+    /// Every pack that it speaks of.
+    pub fn packs(&self) -> impl Iterator<Item = &PackId> {
+        self.says.packs.iter().chain(&self.says.spared).chain(&self.says.gone)
+    }
+}
+
+/// A session, as its objects show it.
+#[derive(Clone, Debug)]
+pub struct SessionSeen {
+    /// Its id.
+    pub id: Ulid,
+    /// Its job, where it may be alive.
+    pub job: String,
+    /// The store's time of its first object.
+    pub began: Time,
+    /// Until when, by the store's time, it counts as alive; `None`: nobody trusted signed any of it.
+    pub until: Option<Time>,
+    /// Its objects, in order.
+    pub objects: Vec<ObjectMeta>,
+}
+
+impl SessionSeen {
+    /// Whether somebody may be at work in it.
+    pub fn is_alive(&self, now: Time) -> bool {
+        self.until.is_some_and(|until| now <= until)
+    }
+}
 
 impl Repository {
     /// Stores renewal `renewal` of a session, and answers with the store's time of it.
@@ -48,49 +156,144 @@ impl Repository {
         })
     }
 
-    /// Packs that a mark condemns. Marks that nobody trusted signed do not count.
-    pub fn condemned(&self) -> Result<std::collections::HashSet<PackId>> {
-        let mut names = Vec::new();
-        self.store().list(layout::CONDEMNED, &mut |meta| {
-            names.push(meta.name);
-            Ok(())
-        })?;
-        let mut packs = std::collections::HashSet::new();
-        for name in names {
-            let sealed = self.store().get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
-            let checked = self.open_envelope(&name, &sealed, SMALL_OBJECT_MAX_BYTES).and_then(|envelope| {
-                self.trusted().verify_writer(&envelope, Kind::Condemned, None)?;
-                let mark: super::format::Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
-                if mark.by != envelope.signer
-                    || layout::condemned(&Hash(*blake3::hash(&sealed).as_bytes())) != name
-                {
-                    return Err(Error::new(
-                        ErrorKind::Untrusted,
-                        "trust the condemned mark",
-                        "it does not say what its name and signature say",
-                    )
-                    .on(name.to_string()));
+    /// What the marks say, together. Those that nobody trusted signed do not count.
+    pub fn condemned(&self) -> Result<Condemnation> {
+        Ok(Condemnation::of(&self.marks()?))
+    }
+
+    /// The condemned marks that count.
+    pub fn marks(&self) -> Result<Vec<Mark>> {
+        let mut marks = Vec::new();
+        for meta in self.list_all(layout::CONDEMNED)? {
+            match self.read_mark(&meta) {
+                Ok(mark) => marks.push(mark),
+                // A mark that went away while this looked is none: its packs were spared, or are long gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.is_about_content() => {
+                    tracing::warn!(%error, "a condemned mark is not taken");
                 }
-                Ok(mark)
-            });
-            match checked {
-                Ok(mark) => packs.extend(mark.packs),
-                Err(error) => tracing::warn!(%error, "a condemned mark is not taken"),
+                Err(error) => return Err(error),
             }
         }
+        Ok(marks)
+    }
+
+    fn read_mark(&self, meta: &ObjectMeta) -> Result<Mark> {
+        let name = &meta.name;
+        let sealed = self.store().get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
+        self.trusted().verify_writer(&envelope, Kind::Condemned, None)?;
+        let says: Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
+        let hash = Hash(*blake3::hash(&sealed).as_bytes());
+        if says.by != envelope.signer || layout::condemned(&hash) != *name {
+            return Err(Error::new(
+                ErrorKind::Untrusted,
+                "trust the condemned mark",
+                "it does not say what its name and signature say",
+            )
+            .on(name.to_string()));
+        }
+        Ok(Mark { name: name.clone(), stored_at: meta.stored_at, says })
+    }
+
+    /// Stores a mark, and answers with its name.
+    pub fn put_mark(&self, mark: &Condemned) -> Result<ObjectName> {
+        let key = &self.writer()?.sign;
+        let envelope = Envelope::sign(key, self.id(), Kind::Condemned, None, cbor::encode(mark));
+        let sealed = self.seal_envelope(&envelope)?;
+        let name = layout::condemned(&Hash(*blake3::hash(&sealed).as_bytes()));
+        self.store().put(&name, &[&sealed])?;
+        Ok(name)
+    }
+
+    /// Every session of which something is stored, by its objects' names and times; those that may
+    /// still be alive at `now` are read. One that nobody trusted signed does not count.
+    pub fn sessions(&self, now: Time) -> Result<Vec<SessionSeen>> {
+        let mut found: BTreeMap<Ulid, Vec<(u32, ObjectMeta)>> = BTreeMap::new();
+        for meta in self.list_all(layout::SESSIONS)? {
+            if let Some((id, renewal)) = layout::parse_session(&meta.name) {
+                found.entry(id).or_default().push((renewal, meta));
+            }
+        }
+        found.into_iter().map(|(id, objects)| self.session_seen(id, objects, now)).collect()
+    }
+
+    fn session_seen(&self, id: Ulid, mut objects: Vec<(u32, ObjectMeta)>, now: Time) -> Result<SessionSeen> {
+        objects.sort_by_key(|(renewal, _)| *renewal);
+        let times = self.trusted().config.times;
+        let mut seen = SessionSeen { id, job: String::new(), began: now, until: None, objects: Vec::new() };
+        seen.objects = objects.iter().map(|(_, meta)| meta.clone()).collect();
+        if let Some((_, first)) = objects.first() {
+            seen.began = first.stored_at;
+        }
+        for (_, meta) in objects.iter().rev() {
+            // A newer renewal, and what rests on it, may not be listed yet.
+            let lapses = meta.stored_at.plus_secs(i64::from(times.lapse_secs) + i64::from(times.margin_secs));
+            // What lapsed long ago need not be opened, whatever it says.
+            if lapses < now {
+                seen.until = seen.until.max(Some(lapses));
+                break;
+            }
+            match self.read_session(&meta.name) {
+                Ok(session) => {
+                    seen.job = session.job;
+                    // What was put just before the end may not be listed yet.
+                    let ended = meta.stored_at.plus_secs(i64::from(times.margin_secs));
+                    seen.until = Some(if session.state == SessionState::Ended { ended } else { lapses });
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.is_about_content() => {
+                    tracing::warn!(%error, "a session's object is not taken");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(seen)
+    }
+
+    fn read_session(&self, name: &ObjectName) -> Result<Session> {
+        let sealed = self.store().get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
+        let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
+        self.trusted().verify_writer_past_or_present(&envelope, Kind::Session, Some(name))?;
+        let session: Session =
+            cbor::decode(&envelope.payload, "session").map_err(|e| e.on(name.to_string()))?;
+        if session.writer != envelope.signer || layout::session(&session.id, session.renewal) != *name {
+            return Err(Error::new(
+                ErrorKind::Untrusted,
+                "trust the session",
+                "it does not say what its name and signature say",
+            )
+            .on(name.to_string()));
+        }
+        Ok(session)
+    }
+
+    /// Everything in a folder of the store.
+    pub fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
+        let mut all = Vec::new();
+        self.store().list(prefix, &mut |meta| {
+            all.push(meta);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Every pack in the store.
+    pub fn list_packs_at(&self) -> Result<HashMap<PackId, PackAt>> {
+        let mut packs = HashMap::new();
+        self.store().list(layout::PACKS, &mut |meta| {
+            if let Some((kind, id)) = layout::parse_pack(&meta.name) {
+                packs.insert(id, PackAt { kind, size: meta.size, stored_at: meta.stored_at });
+            }
+            Ok(())
+        })?;
         Ok(packs)
     }
 
     /// Every pack in the store, with its size.
     pub fn list_packs(&self) -> Result<HashMap<PackId, (layout::PackKind, u64)>> {
-        let mut packs = HashMap::new();
-        self.store().list(layout::PACKS, &mut |meta| {
-            if let Some((kind, id)) = layout::parse_pack(&meta.name) {
-                packs.insert(id, (kind, meta.size));
-            }
-            Ok(())
-        })?;
-        Ok(packs)
+        Ok(self.list_packs_at()?.into_iter().map(|(id, at)| (id, (at.kind, at.size))).collect())
     }
 
     /// Stores an index object and answers with its hash.

@@ -6,6 +6,7 @@ mod check;
 mod diff;
 mod key;
 mod points;
+mod prune;
 mod restore;
 
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ pub use check::{Check, DataCheck, Problem, RepairIndex};
 pub use diff::{Change, DiffChange, DiffSummary};
 pub use key::{Init, KeyChange, KeyList, KeyRecipient, KeyWriter};
 pub use points::{PointRow, PointSource, Points};
+pub use prune::{Prune, PruneBytes, Retention, RetentionRow};
 pub use restore::{Restore, RestoreSource};
 
 /// How many failures of one source stand in a document.

@@ -127,7 +127,8 @@ fields!(Point {
 });
 fields!(Session { id, writer, job, renewal, state, config, at });
 fields!(Tombstone { point, hash, writer, job, seq, by, rule, at });
-fields!(Condemned { packs, by, oldest_session, at, reason });
+fields!(Condemned { packs, by, oldest_session, at, reason, put_before, spared, gone, sparse });
+fields!(SparseBlobs { pack, offsets });
 fields!(Received { name, size, stored_at });
 fields!(Receipt { by, objects });
 fields!(Lease { name, id, holder, lasts_secs, state, at });

@@ -941,8 +941,33 @@ fn small_object_vectors() {
         oldest_session: time(0),
         at: time(1),
         reason: "no point needs them".into(),
+        put_before: time(3600),
+        spared: Vec::new(),
+        gone: Vec::new(),
+        sparse: Vec::new(),
     };
-    settle_plain("condemned", "Payload of kind 8. FORMAT.md section 9.4.", &[("two packs", condemned)]);
+    let spared = Condemned {
+        packs: Vec::new(),
+        spared: vec![PackId([1; 32])],
+        reason: "a point needs them".into(),
+        ..condemned.clone()
+    };
+    let sparse = Condemned {
+        packs: Vec::new(),
+        gone: vec![PackId([2; 32])],
+        sparse: vec![SparseBlobs { pack: PackId([3; 32]), offsets: vec![0, 70_000] }],
+        reason: "mostly dead blobs".into(),
+        ..condemned.clone()
+    };
+    settle_plain(
+        "condemned",
+        "Payload of kind 8. FORMAT.md section 9.4.",
+        &[
+            ("two packs", condemned),
+            ("one is spared", spared),
+            ("one is gone, two blobs are mostly dead", sparse),
+        ],
+    );
     let received = Received {
         name: layout::point(&ulid(1)).to_string(),
         size: 700,

@@ -280,7 +280,7 @@ pub(super) fn index(
     found.count(layout::INDEX, report.objects as u64);
     let mut refused = Vec::new();
     for (name, error) in report.refused {
-        if layout::parse_index(&name).is_some_and(|hash| report.superseded.contains(&hash)) {
+        if layout::parse_index(&name).is_some_and(|hash| report.superseded_by.contains_key(&hash)) {
             found.warn(format!(
                 "{name}: it is damaged, but another index object has replaced it: {}",
                 error.why()

@@ -54,6 +54,30 @@ pub struct Condemned {
     /// Why.
     #[n(4)]
     pub reason: String,
+    /// The statement is void if the store received it later than this (store time).
+    #[n(5)]
+    pub put_before: Time,
+    /// Packs that are needed after all, sorted.
+    #[n(6)]
+    pub spared: Vec<PackId>,
+    /// Packs that were seen to be gone, sorted; they stay condemned.
+    #[n(7)]
+    pub gone: Vec<PackId>,
+    /// Blobs that are mostly dead, sorted by pack. Their packs are not condemned by this.
+    #[n(8)]
+    pub sparse: Vec<SparseBlobs>,
+}
+
+/// Mostly dead blobs of a pack.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct SparseBlobs {
+    /// The pack.
+    #[n(0)]
+    pub pack: PackId,
+    /// Offsets of the blobs, ascending.
+    #[n(1)]
+    pub offsets: Vec<u32>,
 }
 
 /// One object's original store time.

@@ -38,8 +38,8 @@ pub struct SyncReport {
     pub refused: Vec<(ObjectName, Error)>,
     /// Every object that is listed, sorted.
     pub listed: Vec<Hash>,
-    /// Listed objects that another one replaces, refused ones among them.
-    pub superseded: HashSet<Hash>,
+    /// Listed objects that others replace, refused ones among them, and those others.
+    pub superseded_by: HashMap<Hash, HashSet<Hash>>,
 }
 
 /// What replaces what. An object can only replace objects of its own signer: otherwise one bad
@@ -122,7 +122,7 @@ impl Index {
             }
         }
         standing.save(&dir, &listed)?;
-        report.superseded = listed.iter().filter(|h| standing.is_claimed(h)).copied().collect();
+        report.superseded_by = standing.by_object(&listed);
         report.listed = listed.into_iter().collect();
         report.listed.sort();
         let index = Self { dir, segments: RwLock::new(segments) };
@@ -158,11 +158,7 @@ impl Index {
         rows: &[Row],
         pack_size: &dyn Fn(&PackId) -> u64,
     ) -> Result<()> {
-        let mut writer = SegmentWriter::new(&self.dir, own, own, vec![object])?;
-        for row in rows {
-            writer.push(row, pack_size(&row.at.pack))?;
-        }
-        let segment = writer.finish(&new_path(&self.dir)?)?;
+        let segment = new_segment(&self.dir, own, object, rows, pack_size)?;
         self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(Arc::new(segment));
         self.merge_local()
     }
@@ -207,6 +203,21 @@ impl Index {
         Ok(Some(hash))
     }
 
+    /// Writes this writer's index objects that name packs that are gone anew, without these.
+    pub fn drop_packs(&self, repo: &Repository, is_gone: &dyn Fn(&PackId) -> bool) -> Result<()> {
+        let own = repo.writer()?.sign.party();
+        for segment in self.segments() {
+            let is_own = segment.signer() == Some(own) && segment.owner() == Some(own);
+            if is_own && segment.packs().iter().any(|pack| is_gone(&pack.id)) {
+                let objects = segment.objects().to_vec();
+                self.replace(repo, &[&segment], objects, &|pack| !is_gone(pack))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts objects in the place of these segments'; the last of them supersedes the old ones, so that an
+    /// interruption takes nothing away. Answers with the last one's hash.
     fn replace(
         &self,
         repo: &Repository,
@@ -214,41 +225,38 @@ impl Index {
         mut supersedes: Vec<Hash>,
         is_there: &dyn Fn(&PackId) -> bool,
     ) -> Result<Hash> {
-        let key = &repo.writer()?.sign;
+        let own = repo.writer()?.sign.party();
         let sizes: HashMap<PackId, u64> =
             segments.iter().flat_map(|s| s.packs()).map(|p| (p.id, p.size)).collect();
         let size = |id: &PackId| sizes.get(id).copied().unwrap_or(0);
         supersedes.sort();
         supersedes.dedup();
-        let mut rows = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut written = Vec::new();
         merged_rows(segments, &mut |row| {
-            if is_there(&row.at.pack) && rows.last().is_none_or(|last: &Row| last.key() != row.key()) {
-                rows.push(row);
+            if !is_there(&row.at.pack) || rows.last().is_some_and(|last| last.key() == row.key()) {
+                return Ok(());
             }
+            if rows.len() >= COMPACT_ROWS_MAX {
+                let hash = put_rows(repo, &rows, Vec::new(), &size)?;
+                written.push(new_segment(&self.dir, own, hash, &rows, &size)?);
+                rows.clear();
+            }
+            rows.push(row);
             Ok(())
         })?;
-        let (_, meta) = repo.current_epoch(crate::repo::format::EpochKind::Meta)?;
-        let each = rows.iter().map(|r| Ok(*r));
-        let object = repo.with_zstd(|zstd| {
-            build_object(
-                each,
-                supersedes,
-                key.party(),
-                &size,
-                zstd,
-                &SignAndSeal { meta, key, repository: repo.id() },
-            )
-        })?;
-        let hash = repo.put_index(&object)?;
+        let hash = put_rows(repo, &rows, supersedes, &size)?;
+        written.push(new_segment(&self.dir, own, hash, &rows, &size)?);
         let gone: HashSet<PathBuf> = segments.iter().map(|s| s.path().to_owned()).collect();
-        self.segments
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .retain(|s| !gone.contains(s.path()));
+        {
+            let mut all = self.segments.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            all.retain(|s| !gone.contains(s.path()));
+            all.extend(written.into_iter().map(Arc::new));
+        }
         for path in gone {
             let _ = std::fs::remove_file(path);
         }
-        self.add(key.party(), hash, &rows, &size)?;
+        self.merge_local()?;
         Ok(hash)
     }
 
@@ -283,6 +291,35 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Stores an index object of this writer's own rows.
+fn put_rows(
+    repo: &Repository,
+    rows: &[Row],
+    supersedes: Vec<Hash>,
+    size: &dyn Fn(&PackId) -> u64,
+) -> Result<Hash> {
+    let key = &repo.writer()?.sign;
+    let (_, meta) = repo.current_epoch(crate::repo::format::EpochKind::Meta)?;
+    let by = SignAndSeal { meta, key, repository: repo.id() };
+    let each = rows.iter().map(|row| Ok(*row));
+    let object = repo.with_zstd(|zstd| build_object(each, supersedes, key.party(), size, zstd, &by))?;
+    repo.put_index(&object)
+}
+
+fn new_segment(
+    dir: &std::path::Path,
+    own: PartyId,
+    object: Hash,
+    rows: &[Row],
+    size: &dyn Fn(&PackId) -> u64,
+) -> Result<Segment> {
+    let mut writer = SegmentWriter::new(dir, own, own, vec![object])?;
+    for row in rows {
+        writer.push(row, size(&row.at.pack))?;
+    }
+    writer.finish(&new_path(dir)?)
 }
 
 /// Makes the cache's folder. What was cached before a key was revoked is forgotten, since a
@@ -407,6 +444,15 @@ fn fetch(
 impl Standing {
     fn is_claimed(&self, hash: &Hash) -> bool {
         self.claims.keys().any(|(_, h)| h == hash)
+    }
+
+    /// What replaces each of the listed objects.
+    fn by_object(&self, listed: &HashSet<Hash>) -> HashMap<Hash, HashSet<Hash>> {
+        let mut found: HashMap<Hash, HashSet<Hash>> = HashMap::new();
+        for ((_, hash), by) in self.claims.iter().filter(|((_, hash), _)| listed.contains(hash)) {
+            found.entry(*hash).or_default().extend(by);
+        }
+        found
     }
 
     fn is_stale(&self, segment: &Segment) -> bool {

@@ -206,6 +206,21 @@ impl Segment {
         })
     }
 
+    /// Number, in [`Self::packs`], of the pack of row `i`, which must be below `len()`.
+    pub fn pack_number(&self, i: usize) -> usize {
+        let mut four = [0; 4];
+        four.copy_from_slice(&self.map[i * ROW_BYTES + 32..i * ROW_BYTES + 36]);
+        u32::from_le_bytes(four) as usize
+    }
+
+    /// Calls `visit` with number and place of each row of a chunk.
+    pub fn each_place(&self, id: &ChunkId, visit: &mut dyn FnMut(usize, &Location)) -> Result<()> {
+        for i in self.rows_of(id) {
+            visit(i, &self.row(i)?.at);
+        }
+        Ok(())
+    }
+
     /// Size of a pack by its id, where this segment knows it.
     pub fn pack_size(&self, id: &PackId) -> Option<u64> {
         self.tables.packs.iter().find(|p| p.id == *id).map(|p| p.size)
@@ -214,16 +229,21 @@ impl Segment {
     /// Where a chunk is. Ids are uniform, so the first guess is nearly right.
     /// A chunk may stand at several places: the first that `accept` takes, in order of (pack, offset).
     pub fn find(&self, id: &ChunkId, accept: &dyn Fn(&Location) -> bool) -> Result<Option<Location>> {
-        let Some(hit) = self.position(id) else { return Ok(None) };
-        let same = |i: &usize| self.id_at(*i) == id.as_bytes();
-        let first = (0..hit).rev().take_while(same).last().unwrap_or(hit);
-        for i in (first..self.rows).take_while(same) {
+        for i in self.rows_of(id) {
             let at = self.row(i)?.at;
             if accept(&at) {
                 return Ok(Some(at));
             }
         }
         Ok(None)
+    }
+
+    /// The rows of a chunk.
+    fn rows_of(&self, id: &ChunkId) -> std::ops::Range<usize> {
+        let Some(hit) = self.position(id) else { return 0..0 };
+        let same = |i: &usize| self.id_at(*i) == id.as_bytes();
+        let first = (0..hit).rev().take_while(same).last().unwrap_or(hit);
+        first..hit + (hit..self.rows).take_while(same).count()
     }
 
     /// Some row of a chunk.

@@ -26,7 +26,10 @@ use super::format::{EpochKind, Totals};
 use super::index::{Index, Location};
 use super::layout::PackKind;
 use super::limits::{CHUNK_MAX_BYTES, GROUP_MAX_BYTES, PACK_TARGET_BYTES};
+use super::live::BlobAt;
+use super::reader::Reader;
 use super::repository::Repository;
+use super::session::Condemnation;
 use budget::{Budget, Permit};
 
 /// How a pipeline is to run.
@@ -40,6 +43,8 @@ pub struct Options {
     pub uploads: usize,
     /// Count only: nothing is sealed or stored.
     pub dry_run: bool,
+    /// Blobs that new chunks are not deduplicated against, beside those that marks name.
+    pub avoid: HashSet<BlobAt>,
 }
 
 /// What a reader thread and a sealer hold beside the budget: a buffer of 8 MiB, a blob compressed and
@@ -151,7 +156,7 @@ pub(crate) struct Shared<'r> {
     trusted_sealers: Vec<PartyId>,
     /// Packs that are there whole, with what is known of them.
     present: RwLock<HashMap<PackId, (PackKind, u64)>>,
-    condemned: HashSet<PackId>,
+    condemned: Condemnation,
     claims: Vec<Mutex<HashSet<ChunkId>>>,
     /// Packs that this run refers to, with their sizes.
     referenced: RwLock<HashMap<PackId, u64>>,
@@ -178,7 +183,8 @@ impl<'r> Shared<'r> {
         let (data_id, data) = repo.current_epoch(EpochKind::Data)?;
         let (meta_id, meta) = repo.current_epoch(EpochKind::Meta)?;
         // Read after the session was announced: the caller's order.
-        let condemned = repo.condemned()?;
+        let mut condemned = repo.condemned()?;
+        condemned.sparse.extend(&options.avoid);
         let present = RwLock::new(whole_packs(repo.list_packs()?, index, &trusted_sealers));
         Ok(Self {
             own,
@@ -218,13 +224,15 @@ impl<'r> Shared<'r> {
         &self.claims[usize::from(id.0[0]) % CLAIM_SHARDS]
     }
 
-    /// A stored place that may be referred to: of a trusted sealer, there, and not condemned.
-    fn stored(&self, id: &ChunkId) -> Result<Option<Location>> {
+    /// A stored place that may be referred to: of a trusted sealer, there, and not condemned. Whoever
+    /// has the plaintext passes over mostly dead blobs, so that these do not stay for one chunk's sake.
+    fn stored(&self, id: &ChunkId, has_plaintext: bool) -> Result<Option<Location>> {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         self.index.find(id, &|signer, at| {
             self.trusted_sealers.contains(&signer)
                 && holds(&present, at)
-                && !self.condemned.contains(&at.pack)
+                && !self.condemned.condemns(&at.pack)
+                && !(has_plaintext && self.condemned.sparse.contains(&(at.pack, at.offset)))
         })
     }
 
@@ -245,7 +253,7 @@ impl<'r> Shared<'r> {
         if self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
             return Ok(true);
         }
-        if let Some(at) = self.stored(id)? {
+        if let Some(at) = self.stored(id, true)? {
             self.refer(at.pack, self.size_of(&at.pack));
             return Ok(true);
         }
@@ -257,7 +265,7 @@ impl<'r> Shared<'r> {
         if self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
             return Ok(true);
         }
-        let at = self.stored(id)?;
+        let at = self.stored(id, false)?;
         if let Some(at) = &at {
             self.refer(at.pack, self.size_of(&at.pack));
         }
@@ -404,6 +412,18 @@ impl Pipeline<'_, '_> {
         stream::store_bytes(self.shared, &self.seal, bytes)
     }
 
+    /// Stores chunks anew, as chunks of the same kind, unless they stand in a blob that need not be avoided.
+    /// `each` is called before each of them.
+    pub fn store_again(
+        &self,
+        kind: PackKind,
+        reader: &Reader<'_>,
+        chunks: &[ChunkId],
+        each: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        stream::store_again(self.shared, &self.seal, kind, reader, chunks, each)
+    }
+
     /// Whether some thread has failed, so that nothing more can succeed.
     pub fn has_failed(&self) -> bool {
         self.shared.has_failed()
@@ -420,7 +440,13 @@ mod tests {
     fn whatever_the_memory_nobody_can_wait_for_ever() {
         for memory_mib in [0, 1, 8, 16, 64, 128, 256, 4096] {
             for threads in [0, 1, 2, 8, 64, 1000] {
-                let asked = Options { memory_bytes: memory_mib << 20, threads, uploads: 2, dry_run: false };
+                let asked = Options {
+                    memory_bytes: memory_mib << 20,
+                    threads,
+                    uploads: 2,
+                    dry_run: false,
+                    avoid: HashSet::new(),
+                };
                 let fitted = asked.fitted();
                 assert!(fitted.threads >= 1 && fitted.threads <= threads.max(1));
                 assert!(fitted.budget_bytes() >= fitted.least_budget_bytes(fitted.threads as u64));

@@ -9,6 +9,7 @@ use crate::ports::StreamWriter;
 use crate::repo::chunker::{Gear, Sizes, first_cut};
 use crate::repo::layout::PackKind;
 use crate::repo::limits::{GROUP_MAX_BYTES, INLINE_EXTENTS_MAX, OWN_BLOB_MIN_BYTES};
+use crate::repo::reader::Reader;
 use crate::repo::tree::{PageSink, TreeWriter};
 
 use super::budget::{Permit, stopped};
@@ -301,4 +302,21 @@ pub(super) fn store_bytes(shared: &Shared<'_>, seal: &Sender<SealJob>, bytes: &[
     let content = stream.finish()?;
     cutter.finish()?;
     Ok(content)
+}
+
+/// Sends stored chunks on their way once more.
+pub(super) fn store_again(
+    shared: &Shared<'_>,
+    seal: &Sender<SealJob>,
+    kind: PackKind,
+    reader: &Reader<'_>,
+    chunks: &[ChunkId],
+    each: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut grouper = Grouper::new(shared, seal.clone(), kind);
+    for id in chunks {
+        each()?;
+        reader.with_chunk(kind, id, |bytes| grouper.chunk(bytes))?;
+    }
+    grouper.flush()
 }

@@ -1,0 +1,142 @@
+//! Which marks to write, and which are no longer needed: pure functions of one look.
+//!
+//! A mark is only ever put out of use by a newer one, and removed once every list shows the newer one.
+//! So it does no harm if somebody who slept removes one long after he looked.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::model::{ObjectName, PackId, PartyId, Time};
+use crate::repo::format::{Condemned, SparseBlobs};
+use crate::repo::live::{BlobAt, PackAt, PackUse};
+use crate::repo::session::{Condemnation, Mark, Verdict};
+
+/// Most packs in one mark: it stays well below the size of a small object.
+const PACKS_MAX: usize = 200_000;
+/// Most sparse blobs that are named. More help little, and everybody keeps them in memory.
+const SPARSE_MAX: usize = 500_000;
+
+/// What all marks of one look have in common.
+#[derive(Clone, Copy)]
+pub(super) struct By {
+    pub by: PartyId,
+    pub oldest_session: Time,
+    pub at: Time,
+    pub put_before: Time,
+}
+
+impl By {
+    fn mark(&self, reason: &str) -> Condemned {
+        Condemned {
+            packs: Vec::new(),
+            by: self.by,
+            oldest_session: self.oldest_session,
+            at: self.at,
+            reason: reason.to_owned(),
+            put_before: self.put_before,
+            spared: Vec::new(),
+            gone: Vec::new(),
+            sparse: Vec::new(),
+        }
+    }
+
+    /// Marks that condemn packs.
+    pub fn condemned(&self, packs: impl Iterator<Item = PackId>) -> Vec<Condemned> {
+        each(packs, |packs| Condemned { packs, ..self.mark("no point needs them") })
+    }
+
+    /// Marks that spare packs.
+    pub fn spared(&self, packs: impl Iterator<Item = PackId>) -> Vec<Condemned> {
+        each(packs, |spared| Condemned { spared, ..self.mark("a point needs them") })
+    }
+
+    /// Marks of packs that are gone.
+    pub fn gone(&self, packs: impl Iterator<Item = PackId>) -> Vec<Condemned> {
+        each(packs, |gone| Condemned { gone, ..self.mark("they were deleted") })
+    }
+
+    /// A mark that names the sparse blobs, where others are named now.
+    pub fn sparse(&self, uses: &[PackUse], named: &HashSet<BlobAt>) -> Option<Condemned> {
+        let found: Vec<BlobAt> = uses
+            .iter()
+            .flat_map(|used| used.sparse.iter().map(|at| (used.id, *at)))
+            .take(SPARSE_MAX)
+            .collect();
+        if found.len() == named.len() && found.iter().all(|blob| named.contains(blob)) {
+            return None;
+        }
+        let mut by_pack: BTreeMap<PackId, Vec<u32>> = BTreeMap::new();
+        for (pack, offset) in found {
+            by_pack.entry(pack).or_default().push(offset);
+        }
+        let sparse = by_pack.into_iter().map(|(pack, offsets)| SparseBlobs { pack, offsets }).collect();
+        Some(Condemned { sparse, ..self.mark(SPARSE) })
+    }
+}
+
+/// The reason in marks that name sparse blobs: each is the whole list as its writer sees it.
+const SPARSE: &str = "mostly dead blobs";
+
+fn each(packs: impl Iterator<Item = PackId>, make: impl Fn(Vec<PackId>) -> Condemned) -> Vec<Condemned> {
+    let sorted: Vec<PackId> = packs.collect::<BTreeSet<_>>().into_iter().collect();
+    sorted.chunks(PACKS_MAX).map(|part| make(part.to_vec())).collect()
+}
+
+/// Packs that are condemned and not there any more. `is_settled` tells what is old enough for every list.
+pub(super) fn newly_gone<'a>(
+    condemnation: &'a Condemnation,
+    packs: &'a HashMap<PackId, PackAt>,
+    is_settled: &'a dyn Fn(Time) -> bool,
+) -> impl Iterator<Item = PackId> + 'a {
+    condemnation.verdicts.iter().filter_map(move |(pack, verdict)| match verdict {
+        Verdict::Condemned(since) if is_settled(*since) && !packs.contains_key(pack) => Some(*pack),
+        _ => None,
+    })
+}
+
+/// Marks that can be removed. `is_named` tells whether an index object still names a pack.
+pub(super) fn needless(
+    marks: &[Mark],
+    packs: &HashMap<PackId, PackAt>,
+    is_settled: &dyn Fn(Time) -> bool,
+    is_named: &dyn Fn(&PackId) -> bool,
+) -> Vec<ObjectName> {
+    let mut newest: HashMap<PackId, (Time, &ObjectName)> = HashMap::new();
+    let mut oldest: HashMap<PackId, (Time, &ObjectName)> = HashMap::new();
+    let mut newest_sparse: HashMap<PartyId, (Time, &ObjectName)> = HashMap::new();
+    // Of what was stored lately a list elsewhere may not know yet, so it puts nothing out of use.
+    for mark in marks.iter().filter(|mark| mark.is_valid()) {
+        let key = (mark.stored_at, &mark.name);
+        for pack in mark.packs() {
+            let first = oldest.entry(*pack).or_insert(key);
+            *first = key.min(*first);
+            if is_settled(mark.stored_at) {
+                let last = newest.entry(*pack).or_insert(key);
+                *last = key.max(*last);
+            }
+        }
+        if mark.says.reason == SPARSE && is_settled(mark.stored_at) {
+            let last = newest_sparse.entry(mark.says.by).or_insert(key);
+            *last = key.max(*last);
+        }
+    }
+    let is_needless = |mark: &&Mark| {
+        if !mark.is_valid() {
+            return is_settled(mark.stored_at);
+        }
+        let key = (mark.stored_at, &mark.name);
+        let is_followed = |pack: &PackId| newest.get(pack).is_some_and(|last| *last > key);
+        // Condemned packs stay condemned by an older mark of theirs; a list that shows that one alone errs on
+        // the safe side.
+        let is_last_word = |pack: &PackId| oldest.get(pack) == Some(&key) && is_settled(mark.stored_at);
+        let says_nothing_of_sparse = mark.says.reason != SPARSE
+            || newest_sparse.get(&mark.says.by).is_some_and(|last| *last > key)
+            || mark.says.sparse.is_empty() && is_settled(mark.stored_at);
+        says_nothing_of_sparse
+            && mark.says.packs.iter().all(is_followed)
+            && mark.says.spared.iter().all(|pack| is_followed(pack) || is_last_word(pack))
+            && mark.says.gone.iter().all(|pack| {
+                is_followed(pack) || is_last_word(pack) && !packs.contains_key(pack) && !is_named(pack)
+            })
+    };
+    marks.iter().filter(is_needless).map(|mark| mark.name.clone()).collect()
+}

@@ -1,0 +1,195 @@
+//! Removing points by rule: a signed tombstone for each. `prune` frees later what only they needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Error, ErrorKind, PartyId, Result, Time, Ulid};
+use crate::policy::retention::{Candidate, Keep, decide};
+use crate::ports::{Clock, Entropy};
+use crate::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombstone};
+use crate::repo::layout;
+use crate::repo::points::{PointList, StoredPoint};
+use crate::repo::repository::Repository;
+use crate::repo::sign::Kind;
+use crate::report::outcome::{Retention, RetentionRow};
+use crate::report::stamp::Stamp;
+
+use super::points::{has_content, warnings};
+use super::session::Session;
+
+/// What is to be kept of which job.
+pub struct RetentionRequest<'a> {
+    /// Rules by job. Points of other jobs are left alone.
+    pub keep: BTreeMap<String, Keep>,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    /// The host's clock.
+    pub clock: &'a dyn Clock,
+    /// For names.
+    pub entropy: &'a dyn Entropy,
+}
+
+/// The job's name that the session of a removal bears.
+const SESSION_JOB: &str = "retention";
+
+/// Applies rules, or shows what they would do.
+pub fn retention(repo: &Repository, request: &RetentionRequest<'_>) -> Result<Retention> {
+    let rights = rights(repo)?;
+    let session = Session::begin(repo, SESSION_JOB, request.clock, request.entropy, request.dry_run)?;
+    let done = session.kept_alive(|| {
+        let list = repo.points()?;
+        let mut outcome =
+            Retention { dry_run: request.dry_run, warnings: warnings(&list), ..Retention::default() };
+        refuse_copy(&list)?;
+        let doomed = plan(repo, request, &list, rights, session.renewed_at(), &mut outcome)?;
+        if !request.dry_run {
+            for (stored, rule) in doomed {
+                bury(repo, stored, &rule, request.clock.now())?;
+            }
+        }
+        Ok(outcome)
+    });
+    session.end_quietly();
+    done
+}
+
+/// Removes the named points, whatever the rules say.
+pub fn remove(
+    repo: &Repository,
+    points: &[Ulid],
+    reason: &str,
+    clock: &dyn Clock,
+    dry_run: bool,
+) -> Result<Retention> {
+    let rights = rights(repo)?;
+    let own = repo.writer()?.sign.party();
+    let list = repo.points()?;
+    refuse_copy(&list)?;
+    let wanted: BTreeSet<Ulid> = points.iter().copied().collect();
+    let mut outcome = Retention { dry_run, ..Retention::default() };
+    let found: Vec<&StoredPoint> = list.points.iter().filter(|p| wanted.contains(&p.point.id)).collect();
+    if let Some(missing) = wanted.iter().find(|id| !found.iter().any(|p| p.point.id == **id)) {
+        return Err(Error::new(ErrorKind::NotFound, "remove the point", "there is none of this name")
+            .on(missing.to_string())
+            .hint("see `muster points`"));
+    }
+    for stored in &found {
+        if stored.point.writer != own && rights & RIGHT_REMOVE_OTHERS == 0 {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "remove the point",
+                "another host wrote it, and this host has no right to remove others' points",
+            )
+            .on(stored.point.id.to_string())
+            .hint("run it on that host, or have the holder of the root give this one the right"));
+        }
+    }
+    for stored in found {
+        outcome.points.push(row(stored, false, reason));
+        outcome.removed += 1;
+        if !dry_run {
+            bury(repo, stored, reason, clock.now())?;
+        }
+    }
+    Ok(outcome)
+}
+
+fn rights(repo: &Repository) -> Result<u32> {
+    let own = repo.writer()?.sign.party();
+    let rights = repo.trusted().writer(&own).map_or(0, |writer| writer.rights);
+    if rights & RIGHT_APPEND_ONLY != 0 {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            "remove points",
+            "this host may only add to the repository",
+        )
+        .hint("run it on a host that may remove points"));
+    }
+    Ok(rights)
+}
+
+fn refuse_copy(list: &PointList) -> Result<()> {
+    if !list.is_copy {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Refused,
+        "remove points",
+        "this store is a plain copy of another: its times mean nothing",
+    )
+    .hint("remove points in the store that it was copied from, and copy again"))
+}
+
+fn plan<'l>(
+    repo: &Repository,
+    request: &RetentionRequest<'_>,
+    list: &'l PointList,
+    rights: u32,
+    now: Time,
+    outcome: &mut Retention,
+) -> Result<Vec<(&'l StoredPoint, String)>> {
+    let own = repo.writer()?.sign.party();
+    let may_remove = |writer: PartyId| writer == own || rights & RIGHT_REMOVE_OTHERS != 0;
+    let mut groups: BTreeMap<(PartyId, &str), Vec<&StoredPoint>> = BTreeMap::new();
+    for stored in list.points.iter().filter(|p| !p.is_void) {
+        groups.entry((stored.point.writer, &stored.point.job)).or_default().push(stored);
+    }
+    let mut doomed = Vec::new();
+    let mut foreign = 0u64;
+    for ((writer, job), points) in groups {
+        let Some(keep) = request.keep.get(job) else { continue };
+        if !may_remove(writer) {
+            foreign += points.len() as u64;
+            continue;
+        }
+        let candidates: Vec<Candidate> = points
+            .iter()
+            .map(|p| Candidate { id: p.point.id, stored_at: p.stored_at, has_content: has_content(&p.point) })
+            .collect();
+        for (stored, fate) in points.iter().zip(decide(&candidates, keep, now)) {
+            outcome.points.push(row(stored, fate.is_kept, &fate.rule));
+            *(if fate.is_kept { &mut outcome.kept } else { &mut outcome.removed }) += 1;
+            if !fate.is_kept {
+                doomed.push((*stored, fate.rule));
+            }
+        }
+    }
+    outcome.points.sort_by(|a, b| (a.time.0, &a.point).cmp(&(b.time.0, &b.point)));
+    if foreign > 0 {
+        outcome.warnings.push(format!(
+            "{} of other hosts left alone: this host has no right to remove them",
+            crate::report::human::counted(foreign, "point")
+        ));
+    }
+    Ok(doomed)
+}
+
+fn row(stored: &StoredPoint, kept: bool, rule: &str) -> RetentionRow {
+    RetentionRow {
+        point: stored.point.id.to_string(),
+        job: stored.point.job.clone(),
+        time: Stamp(stored.stored_at),
+        kept,
+        rule: rule.to_owned(),
+    }
+}
+
+/// Stores a point's tombstone. The point's object stays for the grace period.
+fn bury(repo: &Repository, stored: &StoredPoint, rule: &str, at: Time) -> Result<()> {
+    let point = &stored.point;
+    let stone = Tombstone {
+        point: point.id,
+        hash: stored.hash,
+        writer: point.writer,
+        job: point.job.clone(),
+        seq: point.seq,
+        by: repo.writer()?.sign.party(),
+        rule: rule.to_owned(),
+        at,
+    };
+    match repo.put_signed(Kind::Tombstone, &layout::tombstone(&point.id), &stone) {
+        Ok(_) => Ok(()),
+        // Somebody else removed it at the same moment.
+        Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
