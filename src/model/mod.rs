@@ -8,6 +8,7 @@ pub mod id;
 pub mod name;
 pub mod secret;
 pub mod size;
+pub mod span;
 pub mod time;
 
 pub use entry::{
@@ -18,4 +19,5 @@ pub use id::{BlobHash, ChunkId, EpochId, Hash, PackId, PartyId, RepositoryId, Ul
 pub use name::ObjectName;
 pub use secret::{Secret, SecretRef};
 pub use size::{Bytes, parse_size};
+pub use span::{parse_span, span_text};
 pub use time::Time;

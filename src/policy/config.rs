@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Error, ErrorKind, Result, SecretRef};
 
+use super::retention::Keep;
 use super::suggest::nearest;
 
 pub use overrides::{Overrides, VARIABLES};
@@ -88,6 +89,8 @@ pub struct JobConfig {
     pub thaw: Option<Vec<String>>,
     /// How long each of the two may take.
     pub hook_timeout_secs: u64,
+    /// `[job.retention]`: which of its points are kept.
+    pub retention: Keep,
     /// At least one; names are unique within the job.
     pub sources: Vec<SourceConfig>,
 }

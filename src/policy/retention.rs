@@ -1,8 +1,8 @@
 //! Which points stay: a pure function of the points, the policy and the store's time.
 
-use crate::model::{Time, Ulid};
+use crate::model::{Time, Ulid, span_text};
 
-/// What is to be kept of one job. With neither set, everything.
+/// What is to be kept of one job: what either rule keeps. With neither set, everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
     /// So many of the newest points that hold something.
@@ -71,7 +71,7 @@ fn rule(point: &Candidate, rank: Option<usize>, keep: &Keep, now: Time) -> (bool
         let age = now.secs_since(point.stored_at);
         // A store's clock that jumped back makes a point look younger, never older.
         if age < within as f64 {
-            return (true, "keep-within".to_owned());
+            return (true, format!("keep-within {}", span_text(within)));
         }
     }
     (false, describe(keep))
@@ -79,7 +79,7 @@ fn rule(point: &Candidate, rank: Option<usize>, keep: &Keep, now: Time) -> (bool
 
 fn describe(keep: &Keep) -> String {
     let last = keep.last.map(|n| format!("keep-last {n}"));
-    let within = keep.within_secs.map(|secs| format!("keep-within {secs}s"));
+    let within = keep.within_secs.map(|secs| format!("keep-within {}", span_text(secs)));
     [last, within].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 

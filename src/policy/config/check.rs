@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use crate::model::{Error, Result, SecretRef, parse_size};
+use crate::model::{Error, Result, SecretRef, parse_size, parse_span};
+use crate::policy::retention::Keep;
 use crate::policy::suggest::nearest;
 
 use super::excerpt::Page;
-use super::raw::{Opaque, OpaqueTable, Raw, RawEngine, RawJob, RawRepository, RawSource};
+use super::raw::{Opaque, OpaqueTable, Raw, RawEngine, RawJob, RawRepository, RawRetention, RawSource};
 use super::{
     COMPRESSION_DEFAULT, CommandConfig, Config, EngineConfig, FilesConfig, HOOK_TIMEOUT_DEFAULT_SECS,
     JobConfig, KINDS, MEMORY_DEFAULT_BYTES, RepositoryConfig, SourceConfig, SourceKind,
@@ -96,7 +97,21 @@ impl<'a> Check<'a> {
             hook_timeout_secs: self
                 .at_least_one(job.hook_timeout_secs.as_ref())?
                 .unwrap_or(HOOK_TIMEOUT_DEFAULT_SECS),
+            retention: self.retention(&job.retention)?,
             sources,
+        })
+    }
+
+    fn retention(&self, raw: &RawRetention) -> Result<Keep> {
+        let last = self.at_least_one(raw.keep_last.as_ref())?;
+        let span = |text: &S<String>| {
+            parse_span(text.get_ref())
+                .map_err(|e| self.error(text, "this is not a length of time").hint(e.remedy().unwrap_or_default()))
+        };
+        Ok(Keep {
+            // More points than that never are: it keeps all.
+            last: last.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            within_secs: raw.keep_within.as_ref().map(span).transpose()?,
         })
     }
 

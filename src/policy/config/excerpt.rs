@@ -9,7 +9,7 @@ use crate::model::{Error, ErrorKind};
 use crate::policy::suggest::nearest;
 
 /// Keys whose values can be shown: none takes a secret, a command line or an address.
-const HARMLESS_KEYS: [&str; 22] = [
+const HARMLESS_KEYS: [&str; 24] = [
     "version",
     "lowest_config",
     "memory",
@@ -20,6 +20,8 @@ const HARMLESS_KEYS: [&str; 22] = [
     "name",
     "tags",
     "hook_timeout_secs",
+    "keep_last",
+    "keep_within",
     "kind",
     "paths",
     "include",

@@ -53,7 +53,16 @@ pub(super) struct RawJob {
     pub thaw: Option<S<Vec<S<String>>>>,
     pub hook_timeout_secs: Option<S<u64>>,
     #[serde(default)]
+    pub retention: RawRetention,
+    #[serde(default)]
     pub source: Vec<S<RawSource>>,
+}
+
+#[derive(Default, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRetention {
+    pub keep_last: Option<S<u64>>,
+    pub keep_within: Option<S<String>>,
 }
 
 #[derive(Derive)]

@@ -56,6 +56,14 @@ keys = {keys}
 #thaw = ["systemctl", "start", "app"]
 #hook_timeout_secs = {hook_timeout_secs}
 
+# Which of the job's points `muster retention apply` keeps: what either rule keeps, and the
+# newest always. Without a rule every point stays. Nothing is removed by itself.
+#[job.retention]
+# So many of the newest points that hold something.
+#keep_last = 7
+# Every point younger than this: 12h, 30d, 2w.
+#keep_within = "30d"
+
 # A program's standard output, and the program that takes it back.
 #[[job.source]]
 #name = "db"

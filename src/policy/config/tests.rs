@@ -59,7 +59,7 @@ fn the_template_parses_as_it_is_and_with_every_example() {
 fn the_template_names_every_key() {
     let text = template("file:///srv", "root1abc", 0, "file:muster.key");
     // A key that does not exist makes the parser list those that do.
-    for table in ["[repository]", "[engine]", "[[job]]", "[[job.source]]"] {
+    for table in ["[repository]", "[engine]", "[[job]]", "[job.retention]", "[[job.source]]"] {
         let whole = uncommented(&text).replace(table, &format!("{table}\nzzzzzzzz = 1"));
         let error = Config::parse(&whole, "muster.toml", Path::new("/")).unwrap_err();
         let keys = error.remedy().unwrap().strip_prefix("keys known here: ").unwrap().to_owned();
@@ -85,7 +85,12 @@ fn a_whole_configuration_becomes_working_values() {
     assert_eq!(db.env["PGPASSWORD"], SecretRef::File("/etc/muster/pw".into()));
     assert_eq!((db.env_plain["PGHOST"].as_str(), db.file_name.as_str(), db.min_bytes), ("/run", "db", 9));
 
+    let rule = "[job.retention]\nkeep_last = 7\nkeep_within = \"30d\"";
+    let keep = parse(&files(rule)).unwrap().jobs[0].retention;
+    assert_eq!((keep.last, keep.within_secs), (Some(7), Some(30 * 86_400)));
+
     let config = parse(&files("")).unwrap();
+    assert!(!config.jobs[0].retention.is_set());
     let SourceKind::Files(docs) = &config.jobs[0].sources[0].kind else { panic!() };
     assert_eq!(docs.paths, [PathBuf::from("/etc/muster/docs")]);
     assert!(!docs.one_file_system && !docs.exclude_caches && docs.ignore_files.is_empty());
@@ -123,6 +128,11 @@ fn mistakes_are_shown_with_their_line() {
         ("no sources", "[[job]]\nname = \"app\"\n".to_owned()),
         ("bad size", "[engine]\nmemory = \"lots\"\n".to_owned()),
         ("bad glob", files("exclude = [\"[a\"]")),
+        ("misspelt retention", files("[job.retension]\nkeep_last = 7")),
+        ("misspelt rule", files("[job.retention]\nkeep_lats = 7")),
+        ("a rule that keeps none", files("[job.retention]\nkeep_last = 0")),
+        ("bad length of time", files("[job.retention]\nkeep_within = \"a while\"")),
+        ("no fixed length of time", files("[job.retention]\nkeep_within = \"3mo\"")),
         ("bad level", "[engine]\ncompression = 23\n".to_owned()),
     ];
     let all: Vec<String> =
