@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap_complete::Shell;
 
 use crate::model::SecretRef;
+use crate::policy::retention::Keep;
 use crate::ports::{Conflict, RestoreTarget};
 
 pub use raw::RawCli;
@@ -67,6 +68,10 @@ pub enum Command {
     Cat(Cat),
     /// Puts a point back.
     Restore(Restore),
+    /// Removes points.
+    Retention(Retention),
+    /// Frees what no point needs.
+    Prune(Prune),
     /// Looks for damage.
     Check(Check),
     /// Rebuilds the index from the packs.
@@ -92,6 +97,8 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Cat(_) => "cat",
             Self::Restore(_) => "restore",
+            Self::Retention(_) => "retention",
+            Self::Prune(_) => "prune",
             Self::Check(_) => "check",
             Self::RepairIndex { .. } => "repair index",
             Self::Key(_) => "key",
@@ -233,6 +240,46 @@ impl Destination {
             Self::InPlace | Self::Run => RestoreTarget::Original,
         }
     }
+}
+
+/// `retention …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Removes what a rule does not keep; `plan` is a dry run of it.
+    Apply {
+        /// Of this job; none means every job of the configuration.
+        job: Option<String>,
+        /// In place of the configured rule.
+        keep: Option<Keep>,
+        /// Only say what would be removed.
+        dry_run: bool,
+    },
+    /// Removes points by name.
+    Remove {
+        /// Which.
+        points: Vec<PointSpec>,
+        /// Why.
+        reason: String,
+        /// Only say what would be removed.
+        dry_run: bool,
+    },
+}
+
+/// `prune`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prune {
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Most live bytes to move.
+    pub max_repack_bytes: Option<u64>,
+    /// A pack is repacked once this share of it is dead.
+    pub repack_percent: u64,
+    /// Open blobs too.
+    pub compact: bool,
+    /// Delete nothing.
+    pub mark_only: bool,
+    /// Go on although points are missing.
+    pub accept_missing_points: bool,
 }
 
 /// `check`.

@@ -55,6 +55,8 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Diff(args) => commands::browse::diff(&context, args),
         Command::Cat(args) => commands::browse::cat(&context, args),
         Command::Restore(args) => commands::restore::run(&context, args),
+        Command::Retention(args) => commands::retention::run(&context, args),
+        Command::Prune(args) => commands::prune::run(&context, args),
         Command::Check(args) => commands::check::run(&context, args),
         Command::RepairIndex { dry_run } => commands::check::repair(&context, *dry_run),
         Command::Key(args) => commands::key::run(&context, args),

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::model::{Error, ErrorKind, Result};
-use crate::repo::format::{Point, SourceStatus};
+use crate::model::{Error, ErrorKind, PartyId, Result, Time, Ulid};
+use crate::repo::format::{Point, SourceStatus, Tombstone};
 use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::repository::Repository;
 use crate::report::human::counted;
-use crate::report::outcome::{Failure, PointRow, PointSource, Points, Status};
+use crate::report::outcome::{Failure, PointRow, PointSource, Points, RemovedPoint, Status};
 use crate::report::stamp::Stamp;
 
 const COPY: &str = "this store is a plain copy of another: its times mean nothing, so late points cannot be told; do not prune it";
@@ -155,8 +155,34 @@ pub fn list(repo: &Repository, job: Option<&str>, all: bool) -> Result<Points> {
     let words = list.vanished.iter().cloned().chain(list.gaps());
     unusable.extend(words.map(|why| Failure { path: "points/".to_owned(), why }));
     let warnings = several_writers(&list).into_iter().chain(list.is_copy.then(|| COPY.to_owned())).collect();
+    let removed = if all { removed(repo, &list, job) } else { Vec::new() };
     tracing::debug!(elapsed = ?began.elapsed(), "listed the points");
-    Ok(Points { points, unusable, warnings })
+    Ok(Points { points, unusable, removed, warnings })
+}
+
+/// Every removal that counts, also of points whose object was deleted since.
+fn removed(repo: &Repository, list: &PointList, job: Option<&str>) -> Vec<RemovedPoint> {
+    let grace = i64::from(repo.trusted().config.times.grace_secs);
+    let named = |party: &PartyId| repo.label(party).map_or_else(|| party.to_string(), str::to_owned);
+    // A tombstone that another point's is not counts for no point that is there.
+    let is_there = |id: &Ulid| list.points.iter().any(|p| p.point.id == *id);
+    let mut found: Vec<_> = list
+        .tombstones
+        .values()
+        .filter(|stone| job.is_none_or(|job| stone.job == job) && !is_there(&stone.point))
+        .map(|stone| (list.tombstoned_at.get(&stone.point).copied().unwrap_or(stone.at), stone))
+        .collect();
+    found.sort_by_key(|(at, stone)| (*at, stone.point));
+    let row = |(at, stone): (Time, &Tombstone)| RemovedPoint {
+        point: stone.point.to_string(),
+        job: stone.job.clone(),
+        writer: named(&stone.writer),
+        removed: Stamp(at),
+        by: named(&stone.by),
+        rule: stone.rule.clone(),
+        due: list.removed.iter().any(|p| p.point.id == stone.point).then(|| Stamp(at.plus_secs(grace))),
+    };
+    found.into_iter().map(row).collect()
 }
 
 fn row(repo: &Repository, stored: &StoredPoint) -> PointRow {
@@ -166,6 +192,7 @@ fn row(repo: &Repository, stored: &StoredPoint) -> PointRow {
         job: point.job.clone(),
         time: Stamp(point.started),
         status: status(point.status()),
+        void: stored.is_void,
         writer: repo.label(&point.writer).map_or_else(|| point.writer.to_string(), str::to_owned),
         tags: point.tags.clone(),
         items: point.sources.iter().map(|s| s.items).sum(),

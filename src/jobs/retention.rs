@@ -10,6 +10,7 @@ use crate::repo::layout;
 use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::repository::Repository;
 use crate::repo::sign::Kind;
+use crate::report::human::counted;
 use crate::report::outcome::{Retention, RetentionRow};
 use crate::report::stamp::Stamp;
 
@@ -33,6 +34,15 @@ const SESSION_JOB: &str = "retention";
 
 /// Applies rules, or shows what they would do.
 pub fn retention(repo: &Repository, request: &RetentionRequest<'_>) -> Result<Retention> {
+    retention_after(repo, request, &|_| Ok(()))
+}
+
+/// As [`retention`]; `confirm` is asked a question before anything is removed.
+pub fn retention_after(
+    repo: &Repository,
+    request: &RetentionRequest<'_>,
+    confirm: &dyn Fn(&str) -> Result<()>,
+) -> Result<Retention> {
     let rights = rights(repo)?;
     let session = Session::begin(repo, SESSION_JOB, request.clock, request.entropy, request.dry_run)?;
     let done = session.kept_alive(|| {
@@ -41,7 +51,8 @@ pub fn retention(repo: &Repository, request: &RetentionRequest<'_>) -> Result<Re
             Retention { dry_run: request.dry_run, warnings: warnings(&list), ..Retention::default() };
         refuse_copy(&list)?;
         let doomed = plan(repo, request, &list, rights, session.renewed_at(), &mut outcome)?;
-        if !request.dry_run {
+        if !request.dry_run && !doomed.is_empty() {
+            confirm(&question(&doomed, outcome.kept))?;
             for (stored, rule) in doomed {
                 bury(repo, stored, &rule, request.clock.now())?;
             }
@@ -52,20 +63,29 @@ pub fn retention(repo: &Repository, request: &RetentionRequest<'_>) -> Result<Re
     done
 }
 
+/// What is to be removed by name.
+pub struct Removal<'a> {
+    /// Which points.
+    pub points: Vec<Ulid>,
+    /// Why.
+    pub reason: &'a str,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    /// The host's clock.
+    pub clock: &'a dyn Clock,
+    /// Asked a question before anything is removed.
+    pub confirm: &'a dyn Fn(&str) -> Result<()>,
+}
+
 /// Removes the named points, whatever the rules say.
-pub fn remove(
-    repo: &Repository,
-    points: &[Ulid],
-    reason: &str,
-    clock: &dyn Clock,
-    dry_run: bool,
-) -> Result<Retention> {
+pub fn remove(repo: &Repository, removal: &Removal<'_>) -> Result<Retention> {
     let rights = rights(repo)?;
     let own = repo.writer()?.sign.party();
     let list = repo.points()?;
     refuse_copy(&list)?;
-    let wanted: BTreeSet<Ulid> = points.iter().copied().collect();
-    let mut outcome = Retention { dry_run, ..Retention::default() };
+    let wanted: BTreeSet<Ulid> = removal.points.iter().copied().collect();
+    let mut outcome =
+        Retention { dry_run: removal.dry_run, warnings: warnings(&list), ..Retention::default() };
     let found: Vec<&StoredPoint> = list.points.iter().filter(|p| wanted.contains(&p.point.id)).collect();
     if let Some(missing) = wanted.iter().find(|id| !found.iter().any(|p| p.point.id == **id)) {
         return Err(Error::new(ErrorKind::NotFound, "remove the point", "there is none of this name")
@@ -83,14 +103,43 @@ pub fn remove(
             .hint("run it on that host, or have the holder of the root give this one the right"));
         }
     }
+    if !removal.dry_run && !found.is_empty() {
+        (removal.confirm)(&question_by_name(&list, &found))?;
+    }
     for stored in found {
-        outcome.points.push(row(stored, false, reason));
+        outcome.points.push(row(stored, false, removal.reason));
         outcome.removed += 1;
-        if !dry_run {
-            bury(repo, stored, reason, clock.now())?;
+        if !removal.dry_run {
+            bury(repo, stored, removal.reason, removal.clock.now())?;
         }
     }
     Ok(outcome)
+}
+
+/// What is asked before rules are applied.
+fn question(doomed: &[(&StoredPoint, String)], kept: u64) -> String {
+    let mut by_job: BTreeMap<&str, u64> = BTreeMap::new();
+    for (stored, _) in doomed {
+        *by_job.entry(&stored.point.job).or_default() += 1;
+    }
+    let parts: Vec<String> =
+        by_job.iter().map(|(job, n)| format!("{} of job {job}", counted(*n, "point"))).collect();
+    format!("Remove {}, and keep {kept}? (`muster retention plan` shows which.)", parts.join(", "))
+}
+
+/// What is asked before points are removed by name.
+fn question_by_name(list: &PointList, found: &[&StoredPoint]) -> String {
+    let names: Vec<String> = found.iter().map(|p| p.point.id.to_string()).collect();
+    let mut question = format!("Remove {} for good?", names.join(", "));
+    let is_left = |job: &str| {
+        let good = list.points.iter().filter(|p| p.point.job == job && !p.is_void && has_content(&p.point));
+        good.into_iter().any(|p| !names.contains(&p.point.id.to_string()))
+    };
+    let jobs: BTreeSet<&str> = found.iter().map(|p| p.point.job.as_str()).collect();
+    for job in jobs.into_iter().filter(|job| !is_left(job)) {
+        question += &format!(" Nothing of job {job} can be restored then.");
+    }
+    question
 }
 
 fn rights(repo: &Repository) -> Result<u32> {
@@ -135,8 +184,22 @@ fn plan<'l>(
     }
     let mut doomed = Vec::new();
     let mut foreign = 0u64;
+    let mut other_jobs: BTreeMap<&str, u64> = BTreeMap::new();
+    for job in request.keep.iter().filter(|(_, keep)| !keep.is_set()).map(|(job, _)| job) {
+        outcome.notes.push(format!(
+            "no rule says which points of job {job} are kept: none of them is removed (a rule is keep_last or \
+             keep_within below [job.retention] in muster.toml, or --keep-last or --keep-within)"
+        ));
+    }
     for ((writer, job), points) in groups {
-        let Some(keep) = request.keep.get(job) else { continue };
+        let Some(keep) = request.keep.get(job) else {
+            *other_jobs.entry(job).or_default() += points.len() as u64;
+            continue;
+        };
+        if !keep.is_set() {
+            outcome.kept += points.len() as u64;
+            continue;
+        }
         if !may_remove(writer) {
             foreign += points.len() as u64;
             continue;
@@ -155,10 +218,15 @@ fn plan<'l>(
     }
     outcome.points.sort_by(|a, b| (a.time.0, &a.point).cmp(&(b.time.0, &b.point)));
     if foreign > 0 {
-        outcome.warnings.push(format!(
+        outcome.notes.push(format!(
             "{} of other hosts left alone: this host has no right to remove them",
-            crate::report::human::counted(foreign, "point")
+            counted(foreign, "point")
         ));
+    }
+    if !other_jobs.is_empty() {
+        let jobs: Vec<String> =
+            other_jobs.iter().map(|(job, n)| format!("{job} ({})", counted(*n, "point"))).collect();
+        outcome.notes.push(format!("left alone, as no rule was asked for: {}", jobs.join(", ")));
     }
     Ok(doomed)
 }

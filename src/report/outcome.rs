@@ -24,7 +24,7 @@ pub use browse::{FindMatch, LsEntry, ls_header};
 pub use check::{Check, DataCheck, Problem, RepairIndex};
 pub use diff::{Change, DiffChange, DiffSummary};
 pub use key::{Init, KeyChange, KeyList, KeyRecipient, KeyWriter};
-pub use points::{PointRow, PointSource, Points};
+pub use points::{PointRow, PointSource, Points, RemovedPoint};
 pub use prune::{Prune, PruneBytes, Retention, RetentionRow};
 pub use restore::{Restore, RestoreSource};
 

@@ -1,6 +1,8 @@
 //! Arguments as clap takes them. References to secrets are plain text here, so that clap
 //! never repeats a secret that was given in place of a reference.
 
+mod upkeep;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +12,7 @@ use crate::model::{Error, ErrorKind, Result, SecretRef, parse_size};
 use crate::policy::config::check_address;
 use crate::ports::Conflict;
 
+use self::upkeep::{RawPrune, RawRetention};
 use super::values::{PointSpec, Round, SourcePath, Subset};
 use super::{
     Backup, Cat, Check, Command, Destination, Diff, Find, Global, HostRole, Init, Key, Ls, Passphrase,
@@ -88,6 +91,9 @@ enum RawCommand {
     Diff(RawDiff),
     Cat(RawCat),
     Restore(RawRestore),
+    #[command(subcommand)]
+    Retention(RawRetention),
+    Prune(RawPrune),
     Check(RawCheck),
     /// Repair what can be rebuilt
     #[command(subcommand)]
@@ -457,6 +463,8 @@ impl RawCommand {
             Self::Diff(raw) => Command::Diff(raw.validate()?),
             Self::Cat(raw) => Command::Cat(raw.validate()?),
             Self::Restore(raw) => Command::Restore(raw.validate()?),
+            Self::Retention(raw) => Command::Retention(raw.validate()?),
+            Self::Prune(raw) => Command::Prune(raw.validate()?),
             Self::Check(raw) => Command::Check(raw.validate()?),
             Self::Repair(RawRepair::Index { dry_run }) => Command::RepairIndex { dry_run },
             Self::Key(raw) => Command::Key(raw.validate()?),

@@ -39,6 +39,12 @@ fn good_lines_are_taken() {
         "cat latest docs:a",
         "restore latest --to d",
         "restore latest docs:a db --source x --in-place --replace=mirror --dry-run --strict-owner --verify",
+        "retention plan",
+        "retention plan app --keep-last 7 --keep-within 30d",
+        "retention apply --keep-within 2w --dry-run",
+        "retention remove 01KAJ latest --reason why --dry-run",
+        "prune",
+        "prune --dry-run --max-repack 0 --repack-unused 100 --compact --mark-only --accept-missing-points",
         "check",
         "check --read-data",
         "repair index --dry-run",
@@ -75,6 +81,15 @@ fn bad_lines_are_refused() {
         "restore latest --to d --run",
         "restore latest --to d --replace=everything",
         "restore latest --to d --source docs:a",
+        "retention",
+        "retention apply --keep-last 0",
+        "retention apply --keep-within 30",
+        "retention plan --keep-within 1mo",
+        "retention remove",
+        "retention remove no!",
+        "prune --max-repack lots",
+        "prune --repack-unused 0",
+        "prune --repack-unused 101",
         "check --read-data --read-data-subset 5%",
         "check --read-data-subset 0%",
         "check --read-data-subset 8/7",
@@ -163,4 +178,18 @@ fn rotation_says_which_epochs() {
         };
         assert_eq!(found, epochs);
     }
+}
+
+#[test]
+fn a_rule_given_by_flags_stands_in_place_of_the_configured_one() {
+    let rule = |line: &str| match command(line) {
+        Command::Retention(Retention::Apply { job, keep, dry_run }) => (job, keep, dry_run),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rule("retention plan"), (None, None, true));
+    let keep = Keep { last: Some(2), within_secs: Some(12 * 3600) };
+    assert_eq!(
+        rule("retention apply app --keep-last 2 --keep-within 12h"),
+        (Some("app".to_owned()), Some(keep), false)
+    );
 }

@@ -6,4 +6,6 @@ pub mod check;
 pub mod completions;
 pub mod init;
 pub mod key;
+pub mod prune;
 pub mod restore;
+pub mod retention;

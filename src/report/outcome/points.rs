@@ -14,6 +14,8 @@ pub struct Points {
     pub points: Vec<PointRow>,
     /// Points that stand there and cannot be used: which, and why.
     pub unusable: Vec<super::Failure>,
+    /// Points that somebody with the right to has removed, oldest removal first; where they were asked for.
+    pub removed: Vec<RemovedPoint>,
     /// What a person should look at.
     pub warnings: Vec<String>,
 }
@@ -29,6 +31,8 @@ pub struct PointRow {
     pub time: Stamp,
     /// How good it is.
     pub status: Status,
+    /// Whether it came too late to count, so that nothing of it is kept.
+    pub void: bool,
     /// Who wrote it.
     pub writer: String,
     /// Its words.
@@ -41,6 +45,25 @@ pub struct PointRow {
     pub bytes_stored: u64,
     /// Its sources.
     pub sources: Vec<PointSource>,
+}
+
+/// A point that was removed.
+#[derive(Clone, Debug, Serialize)]
+pub struct RemovedPoint {
+    /// Its ULID.
+    pub point: String,
+    /// Its job.
+    pub job: String,
+    /// Who wrote it.
+    pub writer: String,
+    /// When it was removed, by the store's clock.
+    pub removed: Stamp,
+    /// Who removed it.
+    pub by: String,
+    /// By which rule, or why.
+    pub rule: String,
+    /// From when on `prune` may delete its object; `None` once that is gone.
+    pub due: Option<Stamp>,
 }
 
 /// One source in a point.
@@ -68,7 +91,6 @@ impl Outcome for Points {
     }
 
     fn render(&self, out: &mut dyn Write, human: &Human) -> io::Result<()> {
-        use Align::{Left, Right};
         super::render_lines("warning", &self.warnings, out)?;
         for bad in &self.unusable {
             writeln!(
@@ -78,6 +100,14 @@ impl Outcome for Points {
                 crate::report::plain(&bad.why)
             )?;
         }
+        self.render_points(out, human)?;
+        self.render_removed(out, human)
+    }
+}
+
+impl Points {
+    fn render_points(&self, out: &mut dyn Write, human: &Human) -> io::Result<()> {
+        use Align::{Left, Right};
         if self.points.is_empty() {
             return writeln!(out, "no points");
         }
@@ -97,7 +127,7 @@ impl Outcome for Points {
                 point.point.clone(),
                 human.time(point.time.0),
                 point.job.clone(),
-                point.status.as_str().to_owned(),
+                if point.void { "void" } else { point.status.as_str() }.to_owned(),
                 count(point.items),
                 Bytes(point.bytes).to_string(),
                 Bytes(point.bytes_stored).to_string(),
@@ -107,5 +137,28 @@ impl Outcome for Points {
         }
         table.render(out)?;
         writeln!(out, "{}", counted(self.points.len() as u64, "point"))
+    }
+
+    fn render_removed(&self, out: &mut dyn Write, human: &Human) -> io::Result<()> {
+        use Align::Left;
+        if self.removed.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new(&[
+            ("REMOVED", Left),
+            ("TIME", Left),
+            ("JOB", Left),
+            ("BY", Left),
+            ("RULE", Left),
+            ("DUE", Left),
+        ]);
+        for point in &self.removed {
+            let due = point.due.as_ref().map_or_else(|| "deleted".to_owned(), |due| human.time(due.0));
+            let cells = [&point.point, &human.time(point.removed.0), &point.job, &point.by, &point.rule, &due];
+            table.row(cells);
+        }
+        writeln!(out)?;
+        table.render(out)?;
+        writeln!(out, "{} removed", counted(self.removed.len() as u64, "point"))
     }
 }

@@ -102,7 +102,7 @@ impl Outcome for Prune {
                 bytes.grace,
                 "marked before, deleted once the grace period is over".to_owned(),
             ),
-            ("dead, held", bytes.session, "newer than the start of a backup that may use it".to_owned()),
+            ("dead, held", bytes.session, "a backup that runs, or one just begun, may use it".to_owned()),
             ("dead, locked", bytes.locked, "the store does not let go of it".to_owned()),
             (
                 "dead, deleted",
@@ -123,7 +123,7 @@ impl Outcome for Prune {
         if self.packs_spared > 0 {
             writeln!(
                 out,
-                "{} marked before {would}spared: a point needs what is in it",
+                "{} {would}spared: marked before, and a point needs what is in it",
                 counted(self.packs_spared, "pack")
             )?;
         }
@@ -150,6 +150,8 @@ pub struct Retention {
     pub kept: u64,
     /// Points removed.
     pub removed: u64,
+    /// What was left alone, and why.
+    pub notes: Vec<String>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -194,12 +196,15 @@ impl Outcome for Retention {
                 plain(&row.rule)
             )?;
         }
+        render_lines("note", &self.notes, out)?;
         render_lines("warning", &self.warnings, out)?;
-        let verb = if self.dry_run {
-            "would be removed"
-        } else {
-            "removed; `muster prune` frees what only they needed"
+        let done = match (self.removed, self.dry_run) {
+            (0, _) => "nothing to remove".to_owned(),
+            (n, true) => format!("{} would be removed", counted(n, "point")),
+            (n, false) => {
+                format!("{} removed; `muster prune` frees what only they needed", counted(n, "point"))
+            }
         };
-        writeln!(out, "{} kept, {} {verb}", counted(self.kept, "point"), self.removed)
+        writeln!(out, "{done}; {} kept", counted(self.kept, "point"))
     }
 }

@@ -98,6 +98,7 @@ fn points_outcome() {
         job: "app".into(),
         time: at(0),
         status: Status::Complete,
+        void: false,
         writer: "web-1".into(),
         tags: vec!["production".into(), "nightly".into()],
         items: 1234,
@@ -111,15 +112,92 @@ fn points_outcome() {
             bytes: 1 << 30,
         }],
     };
+    let removed = RemovedPoint {
+        point: "01KAJ00000000000000000000".into(),
+        job: "app".into(),
+        writer: "web-1".into(),
+        removed: at(0),
+        by: "web-1".into(),
+        rule: "keep-last 7".into(),
+        due: Some(at(86_400)),
+    };
     let points = Points {
-        points: vec![row],
+        points: vec![row.clone(), PointRow { void: true, point: "01KAJ5".into(), ..row }],
         unusable: vec![failure("01X", "signed by a stranger")],
+        removed: vec![removed.clone(), RemovedPoint { due: None, ..removed }],
         warnings: vec![],
     };
     insta::assert_snapshot!("points", both(&points));
     let mut out = Vec::new();
     Points::default().render(&mut out, &human()).unwrap();
     assert_eq!(out, b"no points\n");
+}
+
+#[test]
+fn prune_outcome() {
+    let bytes = PruneBytes {
+        total: 100 << 20,
+        live: 60 << 20,
+        pinned: 1 << 20,
+        unused: 2 << 20,
+        repacked: 0,
+        condemned: 7 << 20,
+        session: 3 << 20,
+        grace: 4 << 20,
+        deleted: 19 << 20,
+        locked: 4 << 20,
+    };
+    let prune = Prune {
+        points: 12,
+        packs: 9,
+        packs_condemned: 2,
+        packs_spared: 1,
+        packs_deleted: 3,
+        packs_waiting: 2,
+        packs_locked: 1,
+        packs_repacked: 2,
+        bytes_moved: 5 << 20,
+        objects_tidied: 14,
+        bytes,
+        warnings: vec!["1 point is void: what only such points need is not kept".into()],
+        duration_secs: 3.2,
+        ..Prune::default()
+    };
+    assert_eq!(prune.exit(), Exit::Partial);
+    let dry = Prune {
+        dry_run: true,
+        bytes: PruneBytes { repacked: 4 << 20, locked: 0, ..prune.bytes.clone() },
+        packs_locked: 0,
+        objects_tidied: 0,
+        ..prune.clone()
+    };
+    assert_eq!(dry.exit(), Exit::Done);
+    let mut out = Vec::new();
+    dry.render(&mut out, &human()).unwrap();
+    insta::assert_snapshot!("prune", format!("{}\n{}", both(&prune), String::from_utf8(out).unwrap()));
+}
+
+#[test]
+fn retention_outcome() {
+    let row = |point: &str, kept, rule: &str| RetentionRow {
+        point: point.into(),
+        job: "app".into(),
+        time: at(0),
+        kept,
+        rule: rule.into(),
+    };
+    let retention = Retention {
+        dry_run: true,
+        points: vec![row("01A", false, "keep-last 1"), row("01B", true, "the newest that holds something")],
+        kept: 1,
+        removed: 1,
+        notes: vec!["left alone, as no rule was asked for: web (3 points)".into()],
+        warnings: vec!["something is odd".into()],
+    };
+    let mut out = Vec::new();
+    Retention { dry_run: false, ..retention.clone() }.render(&mut out, &human()).unwrap();
+    Retention::default().render(&mut out, &human()).unwrap();
+    insta::assert_snapshot!("retention", format!("{}\n{}", both(&retention), String::from_utf8(out).unwrap()));
 }
 
 #[test]
