@@ -114,14 +114,16 @@ pub fn check(repo: &Repository, request: &CheckRequest<'_>) -> Result<Check> {
     structure::config(repo, &mut found)?;
     structure::keys(repo, request, &mut found)?;
     let points = structure::points(repo, &mut found)?;
-    structure::small_objects(repo, request, &mut found)?;
+    structure::small_objects(repo, request, points.is_copy, &mut found)?;
     request.progress.stage("check the index", None, None);
     let scratch = tempfile::Builder::new()
         .prefix("check-")
         .tempdir_in(repo.cache_dir())
         .map_err(|e| Error::io("make a folder for the check", repo.cache_dir().display().to_string(), e))?;
     let (index, refused) = structure::index(repo, scratch.path(), &mut found)?;
-    let mut damage = structure::packs(repo, &index, &mut found)?;
+    // The marks are read before the packs are listed: what is deleted from here on was condemned long ago.
+    let given_up = structure::given_up(repo, points.is_copy)?;
+    let mut damage = structure::packs(repo, &index, given_up, &mut found)?;
     let read = data::read(repo, &index, &mut damage, &mut found, request)?;
     walk::points(repo, &index, &points, &mut damage, &mut found, request)?;
     damage.report(&refused, &mut found);

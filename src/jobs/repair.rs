@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{Error, Hash, ObjectName, PackId, PartyId, Result};
+use crate::model::{Error, ErrorKind, Hash, ObjectName, PackId, PartyId, Result};
 use crate::ports::{Cancel, Clock};
 use crate::repo::format::{EpochKind, IndexPack};
 use crate::repo::index::object::NOBODY;
@@ -17,6 +17,7 @@ use crate::repo::pack::OpenedDirectory;
 use crate::repo::pipeline::pack_rows;
 use crate::repo::reader::read_directory;
 use crate::repo::repository::Repository;
+use crate::repo::session::Condemnation;
 use crate::repo::sign::{Envelope, Kind};
 use crate::report::Progress;
 use crate::report::human::counted;
@@ -56,11 +57,14 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
         .map_err(|e| Error::io("make a folder for the repair", repo.cache_dir().display().to_string(), e))?;
     // The index is listed before the packs: whatever is replaced names only packs that are listed.
     let (old, report) = Index::sync_into(repo, scratch.path().join("index"))?;
+    // And the marks too: of what is deleted from here on they say so.
+    let condemned = repo.condemned()?;
     let packs = repo.list_packs()?;
     let mut repair = Repair {
         repo,
         request,
         old,
+        condemned,
         packs,
         spool: Spool { dir: scratch.path().to_owned(), files: Vec::new() },
         rows: BTreeMap::new(),
@@ -89,7 +93,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
         was_whole: is_whole,
         packs_read,
         chunks_found: repair.found,
-        chunks_dropped,
+        chunks_dropped: if is_whole { 0 } else { chunks_dropped },
         index_objects: repair.objects,
         problems: repair.problems,
         duration_secs: request.clock.now().secs_since(began),
@@ -101,6 +105,8 @@ struct Repair<'a> {
     repo: &'a Repository,
     request: &'a RepairIndexRequest<'a>,
     old: Index,
+    /// Packs that these condemn may be gone.
+    condemned: Condemnation,
     packs: HashMap<PackId, (PackKind, u64)>,
     spool: Spool,
     /// Rows not yet spooled, by whose they are.
@@ -138,6 +144,10 @@ impl Repair<'_> {
             self.request.cancel.check()?;
             match finding(read_directory(self.repo, *id, *kind, *size))? {
                 Ok(opened) => self.take_pack(*id, *kind, &opened)?,
+                // A pruner deleted it after it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound && self.condemned.condemns(id) => {
+                    self.packs.remove(id);
+                }
                 Err(error) => {
                     unread.insert(*id);
                     self.problem(*id, *kind, format!("its directory is left out: {}", reason(&error)));
@@ -200,11 +210,14 @@ impl Repair<'_> {
     }
 
     /// Whether the old index has every row of the packs, and this host's objects have no other.
-    /// What others' objects say besides cannot be put right from here.
+    /// What others' objects say besides cannot be put right from here; what is said of packs that were condemned
+    /// and are gone, `prune` leaves out in its time.
     fn is_as_the_packs_say(&self, unread: &HashSet<PackId>) -> Result<bool> {
         let own = self.repo.writer()?.sign.party();
         let own_segments = own_segments(&self.old, own);
-        let is_right = |pack: &IndexPack| self.packs.get(&pack.id) == Some(&(pack.kind, pack.size));
+        let is_right = |pack: &IndexPack| {
+            self.packs.get(&pack.id) == Some(&(pack.kind, pack.size)) || self.is_deleted(&pack.id)
+        };
         if self.likeness.missing > 0 || !own_segments.iter().flat_map(|s| s.packs()).all(is_right) {
             return Ok(false);
         }
@@ -213,12 +226,17 @@ impl Repair<'_> {
         merged_rows(&refs, &mut |row| {
             let is_unread = unread.contains(&row.at.pack);
             is_useless |= is_unread && !self.may_hold(&row);
-            if !is_unread && last.replace((row.key(), row.at)) != Some((row.key(), row.at)) {
+            if !is_unread && !self.is_deleted(&row.at.pack) && last.replace((row.key(), row.at)) != Some((row.key(), row.at)) {
                 named += 1;
             }
             Ok(())
         })?;
         Ok(!is_useless && named == self.likeness.in_own && !serves_unread(&own_segments, own, unread)?)
+    }
+
+    /// Whether the pack was condemned and is gone, as it should be.
+    fn is_deleted(&self, pack: &PackId) -> bool {
+        !self.packs.contains_key(pack) && self.condemned.condemns(pack)
     }
 
     /// Whether there is room for the row's blob in its pack.
@@ -271,7 +289,7 @@ impl Repair<'_> {
             .segments()
             .iter()
             .flat_map(|segment| segment.packs().to_vec())
-            .filter(|pack| !self.packs.contains_key(&pack.id))
+            .filter(|pack| !self.packs.contains_key(&pack.id) && !self.is_deleted(&pack.id))
             .map(|pack| (pack.id, pack.kind))
             .collect();
         gone.sort();

@@ -43,14 +43,25 @@ struct Hurt {
 pub(super) struct Damage {
     /// Packs in the store.
     pub(super) sizes: HashMap<PackId, (PackKind, u64)>,
+    /// Packs that marks condemn: they may be gone, unless a point needs them.
+    pub(super) given_up: HashSet<PackId>,
+    /// Those of them that the index names and that are gone.
+    pub(super) gone: HashMap<PackId, PackKind>,
     bad_blobs: HashSet<(PackId, u32)>,
     packs: BTreeMap<PackId, Noted>,
     hurt: BTreeMap<Cause, Hurt>,
 }
 
 impl Damage {
-    pub(super) fn new(sizes: HashMap<PackId, (PackKind, u64)>) -> Self {
-        Self { sizes, bad_blobs: HashSet::new(), packs: BTreeMap::new(), hurt: BTreeMap::new() }
+    pub(super) fn new(sizes: HashMap<PackId, (PackKind, u64)>, given_up: HashSet<PackId>) -> Self {
+        Self {
+            sizes,
+            given_up,
+            gone: HashMap::new(),
+            bad_blobs: HashSet::new(),
+            packs: BTreeMap::new(),
+            hurt: BTreeMap::new(),
+        }
     }
 
     /// Whether a place lies inside a pack that is there, in a blob that is not known to be bad.
@@ -102,9 +113,17 @@ impl Damage {
         }
         for (cause, hurt) in std::mem::take(&mut self.hurt) {
             match cause {
-                // Whatever hurts a point was noted; this is for a defect of our own.
+                // Whatever hurts a point was noted, but for packs that nobody was to need any more; the rest is
+                // for a defect of our own.
                 Cause::Pack(id) => {
-                    found.problems.push(hurt.problem(id.to_string(), "it is damaged".to_owned()))
+                    let (object, what) = match self.gone.get(&id) {
+                        Some(kind) => (
+                            layout::pack(*kind, &id).to_string(),
+                            "it was marked as needed by nothing and is gone, and a point needs it",
+                        ),
+                        None => (id.to_string(), "it is damaged"),
+                    };
+                    found.problems.push(hurt.problem(object, what.to_owned()));
                 }
                 Cause::Index => report_unindexed(hurt, refused, found),
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Error, PackId, Result};
+use crate::model::{Error, ErrorKind, PackId, Result};
 use crate::repo::format::BlobRecord;
 use crate::repo::index::{Index, Row};
 use crate::repo::layout::{self, PackKind};
@@ -51,6 +51,8 @@ struct PackVerdict {
     bad_blobs: Vec<u32>,
     unproven: u64,
     bytes: u64,
+    /// It is not there any more.
+    is_gone: bool,
 }
 
 /// Reads the selected packs. Damage goes into `damage`.
@@ -71,6 +73,12 @@ pub(super) fn read(
     for mut batch in batches(index, chosen, request.memory_bytes)? {
         fill_rows(index, &mut batch)?;
         for (wanted, verdict) in read_batch(repo, index, request, batch)? {
+            if verdict.is_gone && damage.given_up.contains(&wanted.id) {
+                // A pruner deleted it after it was listed.
+                damage.sizes.remove(&wanted.id);
+                damage.gone.insert(wanted.id, wanted.kind);
+                continue;
+            }
             total.packs += 1;
             total.unproven += verdict.unproven;
             found.read(verdict.bytes);
@@ -222,6 +230,7 @@ impl Proof<'_> {
         match finding(self.repo.store().get(&name, PACK_MAX_BYTES))? {
             Ok(bytes) => self.pack(&bytes)?,
             Err(error) => {
+                self.verdict.is_gone = error.kind() == ErrorKind::NotFound;
                 self.note(format!("it cannot be read whole: {}", error.why()));
                 self.salvage(&[]);
             }
@@ -250,7 +259,7 @@ impl Proof<'_> {
 
     fn directory<'b>(&mut self, bytes: &'b [u8]) -> Result<(&'b [u8], OpenedDirectory)> {
         let short =
-            || Error::new(crate::model::ErrorKind::Damaged, "read the directory", "the pack is too short");
+            || Error::new(ErrorKind::Damaged, "read the directory", "the pack is too short");
         let tail = bytes.len().checked_sub(LOCATOR_BYTES).ok_or_else(short)?;
         let len = parse_locator(&bytes[tail..], PACK_MAGIC)? as usize;
         let at = tail.checked_sub(len).ok_or_else(short)?;

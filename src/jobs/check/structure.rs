@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::model::{EpochId, ErrorKind, ObjectName, PartyId, Result};
+use crate::model::{EpochId, ErrorKind, ObjectName, PackId, PartyId, Result, Time};
 use crate::ports::ObjectMeta;
 use crate::repo::cbor;
 use crate::repo::format::{Condemned, Epoch, EpochKind, EpochState, Session, Tombstone};
@@ -15,6 +15,7 @@ use crate::repo::limits::SMALL_OBJECT_MAX_BYTES;
 use crate::repo::points::PointList;
 use crate::repo::repository::Repository;
 use crate::repo::seal;
+use crate::repo::session::Condemnation;
 use crate::repo::sign::{Envelope, Kind};
 use crate::report::human::counted;
 
@@ -191,10 +192,6 @@ pub(super) fn points(repo: &Repository, found: &mut Findings) -> Result<PointLis
             "this store is a plain copy of another, so its times mean nothing: nothing may be pruned here",
         );
     }
-    if !points.removed.is_empty() {
-        let names: Vec<String> = points.removed.iter().map(|p| p.point.id.to_string()).collect();
-        found.warn(format!("removed by a tombstone, but still there: {}", some_of(&names)));
-    }
     Ok(points)
 }
 
@@ -206,10 +203,12 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-/// Sessions, tombstones and condemned marks can be read and were signed by a writer.
+/// Sessions, tombstones and condemned marks can be read and were signed by a writer. In a plain copy no
+/// mark came in time, and none is needed.
 pub(super) fn small_objects(
     repo: &Repository,
     request: &CheckRequest<'_>,
+    is_copy: bool,
     found: &mut Findings,
 ) -> Result<()> {
     for (folder, kind) in [
@@ -223,9 +222,12 @@ pub(super) fn small_objects(
             request.cancel.check()?;
             request.progress.add(1, meta.size);
             found.read(meta.size);
-            match finding(small_object(repo, kind, &meta.name))? {
+            match finding(small_object(repo, kind, &meta))? {
+                Ok(Some(Note::Late)) if is_copy => {}
                 Ok(None) => {}
-                Ok(Some(warning)) => found.warn(format!("{}: {warning}", meta.name)),
+                Ok(Some(note)) => found.warn(format!("{}: {}", meta.name, note.text())),
+                // A pruner at work tidies these up.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => found.problem(meta.name.to_string(), reason(&error)),
             }
         }
@@ -233,37 +235,64 @@ pub(super) fn small_objects(
     Ok(())
 }
 
-fn small_object(repo: &Repository, kind: Kind, name: &ObjectName) -> Result<Option<String>> {
+/// What is odd about a small object, so that it does not count.
+enum Note {
+    /// It says that it is another one.
+    Misnamed(ObjectName),
+    /// A mark that came after the time that it gives itself.
+    Late,
+    /// Its key was revoked since.
+    Stale,
+}
+
+impl Note {
+    fn text(&self) -> String {
+        match self {
+            Self::Misnamed(says) => {
+                format!("it does not say what its name says (it says {says}), and is not counted")
+            }
+            Self::Late => "it reached the store later than it allows itself, as its writer slept or the store was \
+                           slow, and is not counted: the next prune marks anew what need be"
+                .to_owned(),
+            Self::Stale => "it is signed with a key that was revoked since, and is not counted".to_owned(),
+        }
+    }
+}
+
+fn small_object(repo: &Repository, kind: Kind, meta: &ObjectMeta) -> Result<Option<Note>> {
+    let name = &meta.name;
     let sealed = repo.store().get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
     let envelope = repo.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
     let signed_name = (kind != Kind::Condemned).then_some(name);
     repo.trusted().verify_writer_past_or_present(&envelope, kind, signed_name)?;
-    let says = what_it_says(kind, &envelope, &sealed)?;
+    let (says, put_before) = what_it_says(kind, &envelope, &sealed)?;
     if says != *name {
-        return Ok(Some(format!("it does not say what its name says (it says {says}), and is not counted")));
+        return Ok(Some(Note::Misnamed(says)));
     }
     let stored = crate::model::Hash(*blake3::hash(&sealed).as_bytes());
     let is_stale = repo.trusted().verify_writer(&envelope, kind, signed_name).is_err()
         && !repo.trusted().is_kept(&envelope, kind, signed_name, &stored);
     // A revoked or rotated key's sessions are over; its other marks no longer count.
-    Ok((is_stale && kind != Kind::Session)
-        .then(|| "it is signed with a key that was revoked since, and is not counted".to_owned()))
+    if is_stale && kind != Kind::Session {
+        return Ok(Some(Note::Stale));
+    }
+    Ok(put_before.is_some_and(|limit| meta.stored_at > limit).then_some(Note::Late))
 }
 
-/// The name that an object's payload belongs to.
-fn what_it_says(kind: Kind, envelope: &Envelope, sealed: &[u8]) -> Result<ObjectName> {
+/// The name that an object's payload belongs to, and until when the store must have received it.
+fn what_it_says(kind: Kind, envelope: &Envelope, sealed: &[u8]) -> Result<(ObjectName, Option<Time>)> {
     Ok(match kind {
         Kind::Session => {
             let session: Session = cbor::decode(&envelope.payload, kind.word())?;
-            layout::session(&session.id, session.renewal)
+            (layout::session(&session.id, session.renewal), None)
         }
         Kind::Tombstone => {
             let stone: Tombstone = cbor::decode(&envelope.payload, kind.word())?;
-            layout::tombstone(&stone.point)
+            (layout::tombstone(&stone.point), None)
         }
         _ => {
-            let _: Condemned = cbor::decode(&envelope.payload, kind.word())?;
-            layout::condemned(&crate::model::Hash(*blake3::hash(sealed).as_bytes()))
+            let mark: Condemned = cbor::decode(&envelope.payload, kind.word())?;
+            (layout::condemned(&crate::model::Hash(*blake3::hash(sealed).as_bytes())), Some(mark.put_before))
         }
     })
 }
@@ -293,8 +322,24 @@ pub(super) fn index(
     Ok((index, refused))
 }
 
-/// Compares the packs that are there with those that the index names.
-pub(super) fn packs(repo: &Repository, index: &Index, found: &mut Findings) -> Result<Damage> {
+/// Packs that may be gone: those that marks condemn. In a plain copy the times of marks mean nothing, so every
+/// pack that one of them gives up counts.
+pub(super) fn given_up(repo: &Repository, is_copy: bool) -> Result<HashSet<PackId>> {
+    let marks = repo.marks()?;
+    if is_copy {
+        return Ok(marks.iter().flat_map(|m| m.says.packs.iter().chain(&m.says.gone)).copied().collect());
+    }
+    let condemnation = Condemnation::of(&marks);
+    Ok(condemnation.verdicts.keys().filter(|pack| condemnation.condemns(pack)).copied().collect())
+}
+
+/// Compares the packs that are there with those that the index names. Those of `given_up` may be missing.
+pub(super) fn packs(
+    repo: &Repository,
+    index: &Index,
+    given_up: HashSet<PackId>,
+    found: &mut Findings,
+) -> Result<Damage> {
     let mut sizes = HashMap::new();
     let mut foreign = Vec::new();
     repo.store().list(layout::PACKS, &mut |meta| {
@@ -310,12 +355,16 @@ pub(super) fn packs(repo: &Repository, index: &Index, found: &mut Findings) -> R
     if !foreign.is_empty() {
         found.warn(format!("not packs of Muster, and not touched: {}", some_of(&foreign)));
     }
-    let mut damage = Damage::new(sizes);
-    let mut unknown: HashSet<_> = damage.sizes.keys().copied().collect();
+    let mut damage = Damage::new(sizes, given_up);
+    let mut unknown: HashSet<_> =
+        damage.sizes.keys().filter(|pack| !damage.given_up.contains(pack)).copied().collect();
     for segment in index.segments() {
         for pack in segment.packs() {
             unknown.remove(&pack.id);
             match damage.sizes.get(&pack.id).copied() {
+                None if damage.given_up.contains(&pack.id) => {
+                    damage.gone.insert(pack.id, pack.kind);
+                }
                 None => damage.note(pack.id, pack.kind, "the index names it, and it is not there"),
                 Some((kind, _)) if kind != pack.kind => {
                     damage.note(pack.id, kind, "the index takes it for the other kind of pack");
