@@ -6,7 +6,7 @@ use crate::model::{EntryPath, Error, ErrorKind, Hash, ObjectName, PartyId, Resul
 use crate::ports::ObjectMeta;
 
 use super::cbor;
-use super::format::{Point, Predecessor, RIGHT_REMOVE_OTHERS, Tombstone};
+use super::format::{Point, Predecessor, RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombstone};
 use super::layout;
 use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::repository::Repository;
@@ -164,9 +164,10 @@ impl Repository {
         Ok(ReadTombstone { stone, envelope, stored })
     }
 
+    /// Whoever may only add removes nothing, not even what is its own: its keys may be a thief's.
     fn may_remove(&self, stone: &Tombstone) -> bool {
         let rights = self.trusted().writer(&stone.by).map_or(0, |w| w.rights);
-        stone.by == stone.writer || rights & RIGHT_REMOVE_OTHERS != 0
+        rights & RIGHT_APPEND_ONLY == 0 && (stone.by == stone.writer || rights & RIGHT_REMOVE_OTHERS != 0)
     }
 
     /// Hashes of the stored index objects, and of the tombstones that count, which `key` of `party`

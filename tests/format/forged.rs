@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster::model::{PartyId, Result, Secret, Time};
 use muster::ports::Store;
-use muster::repo::format::{RIGHT_REMOVE_OTHERS, Tombstone, Writer};
+use muster::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombstone, Writer};
 use muster::repo::keys::{HostKeys, Identities};
 use muster::repo::layout;
 use muster::repo::points::{PointList, StoredPoint};
@@ -105,6 +105,9 @@ fn a_writer_removes_no_other_writers_points_without_the_right() {
     still_there("that says the point is the signer's own");
     home.bury(&Tombstone { writer: own, seq: 9, ..stone(victim, own) });
     still_there("of another number");
+    home.admit(RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY);
+    home.bury(&stone(victim, own));
+    still_there("of a writer that may only add");
     home.admit(RIGHT_REMOVE_OTHERS);
     home.bury(&stone(victim, own));
     let list = home.points();

@@ -13,6 +13,7 @@ pub use plan::{Facts, Fate, Plan, Settings, Tally, plan};
 
 use crate::model::{Error, ErrorKind, Result};
 use crate::ports::{Cancel, Clock, Entropy};
+use crate::repo::format::RIGHT_APPEND_ONLY;
 use crate::repo::live::Leaving;
 use crate::repo::points::PointList;
 use crate::repo::repository::Repository;
@@ -56,6 +57,7 @@ pub fn prune(repo: &Repository, request: &PruneRequest<'_>) -> Result<Prune> {
     let began = request.clock.now();
     repo.writer()?;
     check_times(repo)?;
+    check_rights(repo, request)?;
     if request.compact && !repo.can_open_data() {
         return Err(repo.no_data_key("compact blobs"));
     }
@@ -86,6 +88,17 @@ fn run(repo: &Repository, request: &PruneRequest<'_>, session: &Session<'_>) -> 
     view.tell(&plan, &mut outcome);
     Execution { repo, request, session, view: &view, plan: &plan }.run(&mut outcome)?;
     Ok(outcome)
+}
+
+/// A host that may only add may mark and move, and delete nothing.
+fn check_rights(repo: &Repository, request: &PruneRequest<'_>) -> Result<()> {
+    let own = repo.writer()?.sign.party();
+    let rights = repo.trusted().writer(&own).map_or(0, |writer| writer.rights);
+    if rights & RIGHT_APPEND_ONLY == 0 || !request.settings.delete || request.dry_run {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Refused, "prune", "this host may only add to the repository")
+        .hint("run it with --mark-only here, and without on a host that may delete"))
 }
 
 /// Deleting is safe only where the repository's times leave room for lists that lag.
