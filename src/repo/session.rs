@@ -14,13 +14,15 @@ use super::live::{BlobAt, PackAt};
 use super::repository::Repository;
 use super::sign::{Envelope, Kind};
 
-/// A condemned mark that counts.
+/// A condemned mark that a writer signed.
 #[derive(Clone, Debug)]
 pub struct Mark {
     /// Its object.
     pub name: ObjectName,
     /// The store's time of it.
     pub stored_at: Time,
+    /// Whether its writer is in good standing. One that a revoked key signed says nothing any more.
+    pub is_trusted: bool,
     /// What it says.
     pub says: Condemned,
 }
@@ -86,10 +88,10 @@ impl Condemnation {
 }
 
 impl Mark {
-    /// Whether it reached the store in time. One that came later was written by somebody who slept, and
+    /// Whether it counts. One that reached the store too late was written by somebody who slept, and
     /// what it rests on may have changed.
     pub fn is_valid(&self) -> bool {
-        self.stored_at <= self.says.put_before
+        self.is_trusted && self.stored_at <= self.says.put_before
     }
 
     /// Every pack that it speaks of.
@@ -161,7 +163,7 @@ impl Repository {
         Ok(Condemnation::of(&self.marks()?))
     }
 
-    /// The condemned marks that count.
+    /// The condemned marks that writers signed, past ones among them.
     pub fn marks(&self) -> Result<Vec<Mark>> {
         let mut marks = Vec::new();
         for meta in self.list_all(layout::CONDEMNED)? {
@@ -182,7 +184,10 @@ impl Repository {
         let name = &meta.name;
         let sealed = self.store().get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
         let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        self.trusted().verify_writer(&envelope, Kind::Condemned, None)?;
+        let is_trusted = self.trusted().verify_writer(&envelope, Kind::Condemned, None).is_ok();
+        if !is_trusted {
+            self.trusted().verify_writer_past_or_present(&envelope, Kind::Condemned, None)?;
+        }
         let says: Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
         let hash = Hash(*blake3::hash(&sealed).as_bytes());
         if says.by != envelope.signer || layout::condemned(&hash) != *name {
@@ -193,7 +198,7 @@ impl Repository {
             )
             .on(name.to_string()));
         }
-        Ok(Mark { name: name.clone(), stored_at: meta.stored_at, says })
+        Ok(Mark { name: name.clone(), stored_at: meta.stored_at, is_trusted, says })
     }
 
     /// Stores a mark, and answers with its name.
