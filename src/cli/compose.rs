@@ -115,7 +115,7 @@ impl<'g> Context<'g> {
             e.on("repository.root")
                 .hint("it is the root public key that `muster init` wrote; the recovery kit has it too")
         })?;
-        let store = stores::open(&self.config.repository.store)?;
+        let store = stores::open(&self.config.repository.store, Default::default())?;
         let with = OpenWith {
             pin: Pin { root: Some(root), lowest: self.config.repository.lowest_config },
             host,

@@ -68,7 +68,8 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
 
 fn make(url: &str, new: &NewRepository<'_>, asker: Asker) -> Result<crate::repo::repository::Created> {
     let cancel = cancel_on_signals()?;
-    let store = dress(stores::create(url)?, &EngineConfig::default(), &cancel, Access::Write);
+    let store =
+        dress(stores::create(url, Default::default())?, &EngineConfig::default(), &cancel, Access::Write);
     create(&*store, new, asker, &OsEntropy, &RealClock)
 }
 
