@@ -2,6 +2,7 @@
 //! the types below, which the commands work with.
 
 mod raw;
+mod s3;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap_complete::Shell;
 
 use crate::model::SecretRef;
+use crate::policy::S3Config;
 use crate::ports::{Conflict, RestoreTarget};
 
 pub use raw::RawCli;
@@ -69,6 +71,8 @@ pub enum Command {
     Restore(Restore),
     /// Looks for damage.
     Check(Check),
+    /// Tries the store out.
+    Doctor(Doctor),
     /// Rebuilds the index from the packs.
     RepairIndex {
         /// Only say what would be written.
@@ -93,6 +97,7 @@ impl Command {
             Self::Cat(_) => "cat",
             Self::Restore(_) => "restore",
             Self::Check(_) => "check",
+            Self::Doctor(_) => "doctor",
             Self::RepairIndex { .. } => "repair index",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
@@ -113,6 +118,8 @@ pub struct Init {
     pub recipients: Vec<String>,
     /// A passphrase that protects the kit.
     pub passphrase: Passphrase,
+    /// How a bucket is reached, where flags said so.
+    pub s3: Option<S3Config>,
 }
 
 /// Where a passphrase comes from.
@@ -240,6 +247,34 @@ impl Destination {
 pub struct Check {
     /// How much of the packs to read.
     pub read_data: Option<Subset>,
+}
+
+/// `doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doctor {
+    /// Write nothing.
+    pub read_only: bool,
+    /// Print permissions instead.
+    pub iam: Option<IamProvider>,
+}
+
+/// Whose permissions to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IamProvider {
+    /// Everybody's.
+    All,
+    /// Amazon S3.
+    Aws,
+    /// Cloudflare R2.
+    R2,
+    /// Backblaze B2.
+    B2,
+    /// MinIO and RustFS.
+    Minio,
+    /// Garage.
+    Garage,
+    /// Ceph's object gateway.
+    Ceph,
 }
 
 /// `key …`.

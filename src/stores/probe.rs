@@ -63,6 +63,20 @@ pub fn probe(store: &dyn Store, clock: &dyn Clock, entropy: &dyn Entropy) -> Res
     Ok(findings)
 }
 
+/// Lets `try_it` use one name of the probe's folder, and removes what it left there.
+pub fn with_one_object<T>(
+    store: &dyn Store,
+    entropy: &dyn Entropy,
+    try_it: impl FnOnce(&ObjectName) -> Result<T>,
+) -> Result<T> {
+    let mut run = [0; 8];
+    entropy.fill(&mut run)?;
+    let name = ObjectName::new(format!("{FOLDER}{}/one", to_hex(&run)))?;
+    let tried = try_it(&name);
+    let removed = store.delete(&name);
+    tried.and_then(|done| removed.map(|()| done))
+}
+
 struct Probe<'a> {
     store: &'a dyn Store,
     clock: &'a dyn Clock,

@@ -30,7 +30,17 @@ pub struct S3Server {
 }
 
 impl S3Server {
+    /// One whose conditional puts work, as a real store's do: puts go one after the other.
     pub fn start() -> Self {
+        Self::start_with(true)
+    }
+
+    /// s3s-fs as it is: it looks, then writes, so that of many who race several win.
+    pub fn start_racy() -> Self {
+        Self::start_with(false)
+    }
+
+    fn start_with(one_put_at_a_time: bool) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
@@ -41,18 +51,24 @@ impl S3Server {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let files = root.path().to_owned();
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
         runtime.spawn(async move {
             loop {
                 let Ok((socket, _)) = listener.accept().await else { return };
-                let (service, files) = (service.clone(), files.clone());
+                let (service, files, turn) = (service.clone(), files.clone(), turn.clone());
                 tokio::spawn(async move {
                     let http = hyper::server::conn::http1::Builder::new();
                     let answer = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
                         let early = folder_in_place_of_object(&files, request.method(), request.uri().path());
                         let (parts, body) = request.into_parts();
                         let request = hyper::Request::from_parts(parts, s3s::Body::from(body));
-                        let service = service.clone();
+                        let (service, turn) = (service.clone(), turn.clone());
                         async move {
+                            let is_write = [Method::PUT, Method::POST].contains(request.method());
+                            let _turn = match one_put_at_a_time && is_write {
+                                true => Some(turn.lock().await),
+                                false => None,
+                            };
                             match early {
                                 Some(response) => Ok(response),
                                 None => service.call(request).await,
@@ -124,4 +140,28 @@ pub fn fresh(bucket: &str) -> Address {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     Address::parse(&format!("{bucket}/t{}-{number}", std::process::id())).unwrap()
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run this through scripts/with-services, which starts the server that it needs"
+        )
+    })
+}
+
+/// What kind the server is that runs outside.
+pub fn outside_kind() -> String {
+    variable("MUSTER_TEST_S3_KIND")
+}
+
+/// Bucket and options of the server that runs outside.
+pub fn outside() -> (&'static str, S3Options) {
+    let mut options = options(
+        &variable("MUSTER_TEST_S3_ENDPOINT"),
+        &variable("MUSTER_TEST_S3_KEY_ID"),
+        &variable("MUSTER_TEST_S3_SECRET"),
+    );
+    options.region = Some(variable("MUSTER_TEST_S3_REGION"));
+    (BUCKET, options)
 }

@@ -57,6 +57,7 @@ impl<'a> Check<'a> {
             root: raw.root.get_ref().clone(),
             lowest_config: raw.lowest_config,
             keys: raw.keys.as_ref().map(|keys| self.reference("keys", keys)).transpose()?,
+            s3: raw.s3.as_ref().map(|s3| self.s3(s3)).transpose()?.unwrap_or_default(),
         })
     }
 
@@ -181,7 +182,7 @@ impl<'a> Check<'a> {
     }
 
     /// A secret's place; a relative `file:` starts at the configuration's folder.
-    fn reference(&self, name: &str, value: &S<Opaque>) -> Result<SecretRef> {
+    pub(super) fn reference(&self, name: &str, value: &S<Opaque>) -> Result<SecretRef> {
         let reference = value.get_ref().text().and_then(|text| text.parse::<SecretRef>().ok());
         match reference {
             Some(SecretRef::File(path)) => Ok(SecretRef::File(join_text(self.base, &path))),
@@ -330,7 +331,12 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn error<T>(&self, at: &S<T>, why: &str) -> Error {
+    /// A path that begins at the file's folder.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    pub(super) fn error<T>(&self, at: &S<T>, why: &str) -> Error {
         self.page.error(at.span(), why)
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{Error, ErrorKind};
 use crate::policy::suggest::nearest;
 
 /// Keys whose values can be shown: none takes a secret, a command line or an address.
-const HARMLESS_KEYS: [&str; 22] = [
+const HARMLESS_KEYS: [&str; 28] = [
     "version",
     "lowest_config",
     "memory",
@@ -32,6 +32,12 @@ const HARMLESS_KEYS: [&str; 22] = [
     "file_name",
     "min_bytes",
     "root",
+    "region",
+    "path_style",
+    "storage_class",
+    "sse",
+    "checksums",
+    "conditional_put",
 ];
 
 /// A configuration file's name and text.

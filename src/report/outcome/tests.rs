@@ -255,6 +255,7 @@ fn key_outcomes() {
         writer: "aa".into(),
         recipients: vec!["bb".into()],
         kit_has_passphrase: false,
+        remarks: vec![],
     };
     let list = KeyList {
         config: 3,

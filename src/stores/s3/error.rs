@@ -266,6 +266,10 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
         )
         .kind(ErrorKind::Unsupported),
         (407, _) => Told::new("the proxy wants a user and a password", "put them into HTTPS_PROXY, or set NO_PROXY for this endpoint"),
+        (200..=299, _) => Told::new(
+            format!("the answer cannot be understood ({said})"),
+            "what answers there does not speak S3 as it should; `muster doctor` finds out more",
+        ),
         // The answer to HEAD has no body, and so no code.
         (400, "") => Told::new(
             format!("the store refused the request and did not say why (status {})", answer.status),

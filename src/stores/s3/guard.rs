@@ -21,7 +21,8 @@ impl fmt::Display for NotAStore {
 
 impl std::error::Error for NotAStore {}
 
-/// Refuses HTML. Objects are put as `application/octet-stream`, and come back so.
+/// Refuses HTML. Objects are put as `application/octet-stream`, and come back so. Some servers
+/// call an empty answer HTML: that is no page.
 #[derive(Debug)]
 pub(super) struct Guard;
 
@@ -38,8 +39,10 @@ impl Intercept for Guard {
     ) -> Result<(), BoxError> {
         let response = context.response();
         let content_type = response.headers().get("content-type").unwrap_or_default();
-        match content_type.trim_start().to_ascii_lowercase().starts_with("text/html") {
-            true => Err(Box::new(NotAStore { status: response.status().as_u16() })),
+        let status = response.status().as_u16();
+        let is_empty = status == 204 || response.headers().get("content-length") == Some("0");
+        match !is_empty && content_type.trim_start().to_ascii_lowercase().starts_with("text/html") {
+            true => Err(Box::new(NotAStore { status })),
             false => Ok(()),
         }
     }
