@@ -108,6 +108,7 @@ pub fn s3_options(s3: &S3Config, process: &Arc<dyn Process>) -> Result<S3Options
             Some(true) => ConditionalPut::Works,
             Some(false) => ConditionalPut::Ignored,
         },
+        answer_timeout: None,
         multipart: None,
     })
 }

@@ -1,6 +1,7 @@
 //! What went wrong, told from what the client and the server say.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -24,6 +25,8 @@ pub(super) struct Doing {
     pub bucket: String,
     /// The endpoint, or "AWS".
     pub endpoint: String,
+    /// How long an answer may take.
+    pub answer_timeout: Duration,
 }
 
 /// What can be tried at once, before anybody hears of the error.
@@ -329,9 +332,10 @@ fn dispatch<E: StdError + Send + Sync + 'static>(
     error: &SdkError<E, HttpResponse>,
 ) -> Failure {
     if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<Error>()) {
-        // The keys are fetched by us; it says itself what is wrong.
-        let told = Told::new(failed.to_string(), failed.remedy().unwrap_or("look at the keys' references"));
-        return told.kind(failed.kind()).failure(doing, None, None);
+        // The keys are fetched by us, and that error says itself what is wrong.
+        let error = Error::new(failed.kind(), failed.what(), failed.why());
+        let error = error.on(failed.subject().unwrap_or("the keys of the store"));
+        return error.hint(failed.remedy().unwrap_or("look at the keys' references in [repository.s3]")).into();
     }
     if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
         return no_keys(doing, failed);
@@ -455,6 +459,7 @@ mod tests {
             on: "s3://bucket/a/points/X".into(),
             bucket: "bucket".into(),
             endpoint: "https://s3.example.org".into(),
+            answer_timeout: Duration::from_secs(60),
         }
     }
 

@@ -21,7 +21,7 @@ mod read;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -120,6 +120,7 @@ impl S3 {
             on: self.on(name),
             bucket: self.address.bucket.clone(),
             endpoint: self.endpoint.clone(),
+            answer_timeout: self.options.answer_timeout.unwrap_or(ANSWER_TIMEOUT),
         }
     }
 
@@ -189,7 +190,7 @@ async fn within<T>(
     bytes: u64,
     request: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let limit = ANSWER_TIMEOUT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC);
+    let limit = doing.answer_timeout + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC);
     match tokio::time::timeout(limit, request).await {
         Ok(done) => done,
         Err(_) => Err(error::slow(doing, format!("the store did not answer within {} s", limit.as_secs()))),
@@ -284,7 +285,3 @@ impl Drop for Putting<'_> {
     }
 }
 
-/// Shared by tests of this folder and by whoever opens stores.
-pub fn open(address: Address, options: S3Options) -> Result<Arc<S3>> {
-    S3::new(address, options).map(Arc::new)
-}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::name::NAME_MAX_BYTES;
 use crate::model::{Error, ErrorKind, Result, Secret};
@@ -159,6 +160,8 @@ pub struct S3Options {
     pub checksums: Checksums,
     /// What is known of conditional puts.
     pub conditional_put: ConditionalPut,
+    /// How long the store may take to answer, beside what its bytes take; none means a minute.
+    pub answer_timeout: Option<Duration>,
     /// When an object goes in parts; none means [`Multipart::default`].
     pub multipart: Option<Multipart>,
 }

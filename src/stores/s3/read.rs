@@ -10,7 +10,7 @@ use crate::ports::ObjectMeta;
 use super::super::wrap::{missing, over_limit, too_short};
 use super::error::{Doing, Failure, broken_body, failure, slow};
 use super::list::whole_secs;
-use super::{ANSWER_TIMEOUT, S3, within};
+use super::{S3, within};
 
 /// No object of S3 is longer; servers do not like ranges beyond what they can count to.
 const RANGE_END_MAX: u64 = 1 << 50;
@@ -149,7 +149,7 @@ async fn collect(doing: &Doing, mut body: ByteStream, wanted: Wanted) -> Result<
     let mut bytes = Vec::with_capacity(wanted.take.min(AT_ONCE_MAX) as usize);
     let mut skip = wanted.skip;
     loop {
-        let next = tokio::time::timeout(ANSWER_TIMEOUT, body.next()).await;
+        let next = tokio::time::timeout(doing.answer_timeout, body.next()).await;
         let next = next.map_err(|_| slow(doing, "the object's bytes stopped coming"))?;
         let Some(piece) = next else { return Ok(bytes) };
         let piece = piece.map_err(|error| {
