@@ -2,6 +2,7 @@
 //! the types below, which the commands work with.
 
 mod raw;
+mod s3;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap_complete::Shell;
 
 use crate::model::SecretRef;
+use crate::policy::S3Config;
 use crate::policy::retention::Keep;
 use crate::ports::{Conflict, RestoreTarget};
 
@@ -74,6 +76,8 @@ pub enum Command {
     Prune(Prune),
     /// Looks for damage.
     Check(Check),
+    /// Tries the store out.
+    Doctor(Doctor),
     /// Rebuilds the index from the packs.
     RepairIndex {
         /// Only say what would be written.
@@ -100,6 +104,7 @@ impl Command {
             Self::Retention(_) => "retention",
             Self::Prune(_) => "prune",
             Self::Check(_) => "check",
+            Self::Doctor(_) => "doctor",
             Self::RepairIndex { .. } => "repair index",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
@@ -120,6 +125,8 @@ pub struct Init {
     pub recipients: Vec<String>,
     /// A passphrase that protects the kit.
     pub passphrase: Passphrase,
+    /// How a bucket is reached, where flags said so.
+    pub s3: Option<S3Config>,
 }
 
 /// Where a passphrase comes from.
@@ -287,6 +294,34 @@ pub struct Prune {
 pub struct Check {
     /// How much of the packs to read.
     pub read_data: Option<Subset>,
+}
+
+/// `doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doctor {
+    /// Write nothing.
+    pub read_only: bool,
+    /// Print permissions instead.
+    pub iam: Option<IamProvider>,
+}
+
+/// Whose permissions to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IamProvider {
+    /// Everybody's.
+    All,
+    /// Amazon S3.
+    Aws,
+    /// Cloudflare R2.
+    R2,
+    /// Backblaze B2.
+    B2,
+    /// MinIO and RustFS.
+    Minio,
+    /// Garage.
+    Garage,
+    /// Ceph's object gateway.
+    Ceph,
 }
 
 /// `key …`.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{Error, ErrorKind, Result, Secret, SecretRef};
-use crate::policy::{Config, config};
+use crate::policy::config::s3::{ChecksumChoice, Sse};
+use crate::policy::{Config, S3Config, config};
 use crate::ports::{Cancel, Process, Source, Store};
 use crate::repo::format::PointSource;
 use crate::repo::keys::{HostKeys, Identities};
@@ -13,6 +14,7 @@ use crate::repo::trust::Pin;
 use crate::report::progress::Progress;
 use crate::sources::command::{CommandConfig, CommandSource};
 use crate::sources::files::{FilesConfig, FilesSource};
+use crate::stores::s3::{AccessKeys, Checksums, ConditionalPut, Credentials, Encryption, S3Options};
 use crate::stores::wrap::{Limit, Limits, ReadOnly, RealPace, Retry, RetryPolicy};
 use crate::{stores, sys};
 
@@ -71,12 +73,68 @@ pub fn own_secret(reference: &SecretRef, process: &dyn Process) -> Result<Secret
     secret(reference, process)
 }
 
+/// How to reach a bucket.
+pub fn s3_options(s3: &S3Config, process: &Arc<dyn Process>) -> Result<S3Options> {
+    s3.check()?;
+    let credentials = match (&s3.access_key_id, &s3.secret_access_key, &s3.profile) {
+        (Some(id), Some(key), _) => {
+            let (id, key, token) = (id.clone(), key.clone(), s3.session_token.clone());
+            let process = process.clone();
+            // Fetched when the first request is made, and again when they have expired.
+            Credentials::Given(Arc::new(move || {
+                Ok(AccessKeys {
+                    id: secret(&id, &*process)?,
+                    secret: secret(&key, &*process)?,
+                    token: token.as_ref().map(|token| secret(token, &*process)).transpose()?,
+                })
+            }))
+        }
+        (.., Some(profile)) => Credentials::Profile(profile.clone()),
+        _ => Credentials::Chain,
+    };
+    Ok(S3Options {
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        path_style: s3.path_style,
+        credentials,
+        ca_file: s3.ca_file.clone(),
+        storage_class: s3.storage_class.clone(),
+        encryption: s3.sse.map(|sse| match sse {
+            Sse::Aes256 => Encryption::Aes256,
+            Sse::Kms => Encryption::Kms { key: s3.sse_kms_key.clone() },
+        }),
+        checksums: match s3.checksums {
+            ChecksumChoice::Auto => Checksums::Auto,
+            ChecksumChoice::Crc32c => Checksums::Crc32c,
+            ChecksumChoice::Sha256 => Checksums::Sha256,
+            ChecksumChoice::Off => Checksums::Off,
+        },
+        conditional_put: match s3.conditional_put {
+            None => ConditionalPut::Unknown,
+            Some(true) => ConditionalPut::Works,
+            Some(false) => ConditionalPut::Ignored,
+        },
+        answer_timeout: None,
+        multipart: None,
+    })
+}
+
+/// How long to go on trying: a command that only looks says soon that the store is away; one
+/// that writes across a network rides out a quarter of an hour.
+fn patience(access: Access, store: &dyn Store) -> RetryPolicy {
+    match access {
+        Access::Write if store.describe().starts_with("s3://") => RetryPolicy::patient(),
+        _ => RetryPolicy::default(),
+    }
+}
+
 /// A store with retries and limits around it.
 pub fn dress(
     store: Arc<dyn Store>,
     engine: &config::EngineConfig,
     cancel: &Cancel,
     access: Access,
+    policy: RetryPolicy,
 ) -> Arc<dyn Store> {
     let pace = Arc::new(RealPace::new(cancel.clone()));
     let limits = Limits {
@@ -85,8 +143,7 @@ pub fn dress(
         ..Limits::default()
     };
     let limited = Arc::new(Limit::new(store, limits, pace.clone()));
-    let retried: Arc<dyn Store> =
-        Arc::new(Retry::new(limited, RetryPolicy::default(), Arc::new(sys::OsEntropy), pace));
+    let retried: Arc<dyn Store> = Arc::new(Retry::new(limited, policy, Arc::new(sys::OsEntropy), pace));
     match access {
         Access::Read => Arc::new(ReadOnly::new(retried)),
         Access::Write => retried,
@@ -121,7 +178,8 @@ impl<'g> Context<'g> {
             e.on("repository.root")
                 .hint("it is the root public key that `muster init` wrote; the recovery kit has it too")
         })?;
-        let store = stores::open(&self.config.repository.store)?;
+        let store = self.store()?;
+        let policy = patience(access, &*store);
         let with = OpenWith {
             pin: Pin { root: Some(root), lowest: self.config.repository.lowest_config },
             host,
@@ -129,7 +187,13 @@ impl<'g> Context<'g> {
             cache_root: self.cache_root()?,
             compression_level: self.config.engine.compression,
         };
-        Repository::open(dress(store, &self.config.engine, &self.cancel, access), with)
+        Repository::open(dress(store, &self.config.engine, &self.cancel, access, policy), with)
+    }
+
+    /// The configured store, with nothing around it.
+    pub fn store(&self) -> Result<Arc<dyn Store>> {
+        let repository = &self.config.repository;
+        stores::open(&repository.store, s3_options(&repository.s3, &self.process)?)
     }
 
     /// This host's keys. Where identities are given a missing key file is no error: a recovery

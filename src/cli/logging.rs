@@ -16,12 +16,35 @@ use super::args::Verbosity;
 /// The variable that overrides the level: `MUSTER_LOG=muster=debug`.
 pub const LOG_VARIABLE: &str = "MUSTER_LOG";
 
+/// Libraries that log whole requests, session tokens included: nobody gets to see that, whatever
+/// the level.
+const LIBRARIES: [&str; 14] = [
+    "aws_config",
+    "aws_credential_types",
+    "aws_runtime",
+    "aws_sdk_s3",
+    "aws_sdk_sts",
+    "aws_sigv4",
+    "aws_smithy_http",
+    "aws_smithy_http_client",
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "rustls",
+];
+
 /// Starts the log. A second call changes nothing.
 pub fn init(verbosity: Verbosity) -> Result<()> {
     let filter = match std::env::var(LOG_VARIABLE) {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| bad_filter(&error))?,
         _ => EnvFilter::new(level(verbosity)),
     };
+    let filter = LIBRARIES.iter().try_fold(filter, |filter, library| {
+        let cap = format!("{library}=error").parse().map_err(|error| bad_filter(&error))?;
+        Ok::<_, Error>(filter.add_directive(cap))
+    })?;
     // Fails only where a log was started before, by a test of this same process.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -40,6 +40,9 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         // These need no configuration.
         Command::Completions(shell) => return commands::completions::run(*shell),
         Command::Init(args) => return commands::init::run(global, args),
+        Command::Doctor(args::Doctor { iam: Some(provider), .. }) => {
+            return commands::doctor::iam(global, *provider);
+        }
         Command::Key(args @ args::Key::Request { .. }) => return commands::key::request(global, args),
         _ => {}
     }
@@ -58,6 +61,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Retention(args) => commands::retention::run(&context, args),
         Command::Prune(args) => commands::prune::run(&context, args),
         Command::Check(args) => commands::check::run(&context, args),
+        Command::Doctor(args) => commands::doctor::run(&context, args),
         Command::RepairIndex { dry_run } => commands::check::repair(&context, *dry_run),
         Command::Key(args) => commands::key::run(&context, args),
     }

@@ -92,7 +92,7 @@ mod tests {
     fn flags_stand_above_the_file_and_paths_begin_at_its_folder() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("muster.toml");
-        std::fs::write(&file, crate::policy::template("file:///srv", "root1abc", 0, "file:muster.key"))
+        std::fs::write(&file, crate::policy::template("file:///srv", "root1abc", 0, "file:muster.key", None))
             .unwrap();
         let config = load(&global(&file)).unwrap();
         assert_eq!(config.engine.memory_bytes, 64 << 20);

@@ -5,6 +5,7 @@ mod check;
 mod excerpt;
 mod overrides;
 mod raw;
+pub mod s3;
 mod template;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use super::retention::Keep;
 use super::suggest::nearest;
 
 pub use overrides::{Overrides, VARIABLES};
+pub use s3::S3Config;
 pub use template::template;
 
 /// Memory that the engine may hold unless it is told otherwise.
@@ -47,6 +49,8 @@ pub struct RepositoryConfig {
     pub lowest_config: u64,
     /// This host's keys; a machine that only reads with a recovery kit has none.
     pub keys: Option<SecretRef>,
+    /// How a bucket is reached; means nothing to other stores.
+    pub s3: S3Config,
 }
 
 /// `[engine]`.

@@ -7,24 +7,25 @@ use std::str::FromStr;
 
 use crate::model::{Error, ErrorKind, Result};
 
-/// A place that was named. The text of an `s3://` URL is not kept yet: it may hold
-/// what it should not, and nothing can open it.
+use super::s3::Address;
+
+/// A place that was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A folder of this machine; absolute.
     Folder(PathBuf),
-    /// A bucket.
-    S3,
+    /// A bucket, and a prefix in it.
+    S3(Address),
 }
 
 impl FromStr for Location {
     type Err = Error;
 
-    /// Reads `file:///abs/path` (percent-encoded) or `/abs/path` (as it stands).
+    /// Reads `file:///abs/path` (percent-encoded), `/abs/path` (as it stands) or `s3://bucket/prefix`.
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
             Error::new(ErrorKind::Config, "use the repository's place", why)
-                .hint("write file:///absolute/path, or the absolute path itself")
+                .hint("write file:///absolute/path, the absolute path itself, or s3://bucket/prefix")
         };
         if text.starts_with('/') {
             if text.contains('\0') {
@@ -48,7 +49,7 @@ impl FromStr for Location {
                 let bytes = percent_decode(path).ok_or_else(|| bad("it has a broken % sequence"))?;
                 Ok(Self::Folder(PathBuf::from(OsString::from_vec(bytes))))
             }
-            "s3" => Ok(Self::S3),
+            "s3" => Ok(Self::S3(Address::parse(rest)?)),
             _ => Err(bad("its scheme is not known: there are file:// and s3://")),
         }
     }
@@ -94,7 +95,7 @@ mod tests {
     fn folder(text: &str) -> PathBuf {
         match text.parse::<Location>().unwrap() {
             Location::Folder(path) => path,
-            Location::S3 => panic!("{text} is no folder"),
+            Location::S3(_) => panic!("{text} is no folder"),
         }
     }
 
@@ -103,7 +104,8 @@ mod tests {
         assert_eq!(folder("/srv/a b%20c"), Path::new("/srv/a b%20c"));
         assert_eq!(folder("file:///srv/a%20b"), Path::new("/srv/a b"));
         assert_eq!(folder("file://localhost/srv"), Path::new("/srv"));
-        assert_eq!("s3://bucket/prefix".parse::<Location>().unwrap(), Location::S3);
+        let Location::S3(address) = "s3://bucket/prefix/".parse().unwrap() else { panic!() };
+        assert_eq!(address.to_string(), "s3://bucket/prefix");
     }
 
     #[test]
@@ -120,6 +122,8 @@ mod tests {
             "file:///a?b",
             "file:///a#b",
             "/a\0b",
+            "s3://",
+            "s3://user:hunter2@bucket/x",
             "ftp://user:hunter2@host/x",
         ] {
             let error = bad.parse::<Location>().unwrap_err();

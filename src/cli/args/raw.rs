@@ -13,10 +13,11 @@ use crate::policy::config::check_address;
 use crate::ports::Conflict;
 
 use self::upkeep::{RawPrune, RawRetention};
+use super::s3::RawS3;
 use super::values::{PointSpec, Round, SourcePath, Subset};
 use super::{
-    Backup, Cat, Check, Command, Destination, Diff, Find, Global, HostRole, Init, Key, Ls, Passphrase,
-    Points, RecipientKind, Restore, Verbosity,
+    Backup, Cat, Check, Command, Destination, Diff, Doctor, Find, Global, HostRole, IamProvider, Init, Key,
+    Ls, Passphrase, Points, RecipientKind, Restore, Verbosity,
 };
 
 const AFTER: &str = "\
@@ -95,6 +96,7 @@ enum RawCommand {
     Retention(RawRetention),
     Prune(RawPrune),
     Check(RawCheck),
+    Doctor(RawDoctor),
     /// Repair what can be rebuilt
     #[command(subcommand)]
     Repair(RawRepair),
@@ -122,9 +124,12 @@ enum RawCommand {
 Examples:
   muster init --store file:///srv/backup --kit /media/usb/recovery-kit.txt
   muster init --store file:///srv/backup --kit kit.txt --passphrase
-  muster init --store file:///srv/backup --kit kit.txt --recipient age1… --writer-label web-1")]
+  muster init --store file:///srv/backup --kit kit.txt --recipient age1… --writer-label web-1
+  muster init --store s3://bucket/app --kit kit.txt --s3-region eu-central-1
+  muster init --store s3://bucket/app --kit kit.txt --s3-endpoint https://s3.example.org \\
+      --s3-access-key-id file:s3-key-id --s3-secret-access-key file:s3-secret")]
 struct RawInit {
-    /// Where the repository is to be: file:///PATH
+    /// Where the repository is to be: file:///PATH or s3://BUCKET/PREFIX
     #[arg(long, value_name = "URL")]
     store: String,
     /// File that the recovery kit is written to; it must not exist
@@ -142,6 +147,8 @@ struct RawInit {
     /// Protect the kit by the passphrase that stands there
     #[arg(long, value_name = "REF", conflicts_with = "passphrase")]
     passphrase_from: Option<String>,
+    #[command(flatten)]
+    s3: RawS3,
 }
 
 /// Capture a job's sources into a new recovery point
@@ -327,6 +334,27 @@ struct RawCheck {
     read_data_subset: Option<String>,
 }
 
+/// Find out what the store can do, and whether the settings fit
+///
+/// Tries the store out with small objects below probe/, and removes them: whether a put
+/// creates only where nothing is, also when many race; whether lists show at once what was
+/// put and deleted; how far the clocks differ; ranges and checksums; versioning and Object
+/// Lock. Says what each finding means. A finding that hurts makes the exit status 3.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  muster doctor
+  muster doctor --read-only      # on a drill host, which may not write
+  muster doctor --iam aws        # or r2, b2, minio, garage, ceph; without a name all of them")]
+struct RawDoctor {
+    /// Write nothing: only read and list
+    #[arg(long)]
+    read_only: bool,
+    /// Print the permissions that each kind of host needs, and contact nobody
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, default_missing_value = "all", conflicts_with = "read_only")]
+    iam: Option<IamProvider>,
+}
+
 #[derive(Debug, Subcommand)]
 enum RawRepair {
     /// Rebuild the index from the packs
@@ -466,6 +494,7 @@ impl RawCommand {
             Self::Retention(raw) => Command::Retention(raw.validate()?),
             Self::Prune(raw) => Command::Prune(raw.validate()?),
             Self::Check(raw) => Command::Check(raw.validate()?),
+            Self::Doctor(raw) => Command::Doctor(Doctor { read_only: raw.read_only, iam: raw.iam }),
             Self::Repair(RawRepair::Index { dry_run }) => Command::RepairIndex { dry_run },
             Self::Key(raw) => Command::Key(raw.validate()?),
             Self::Completions { shell } => Command::Completions(shell),
@@ -506,6 +535,7 @@ impl RawInit {
             writer_label: self.writer_label.map(|text| label("--writer-label", text)).transpose()?,
             recipients: self.recipient,
             passphrase,
+            s3: self.s3.validate()?,
         })
     }
 }
@@ -619,7 +649,7 @@ impl RawKey {
 }
 
 /// A reference on the command line. Plain text is refused and not repeated.
-fn reference(flag: &str, text: &str) -> Result<SecretRef> {
+pub(super) fn reference(flag: &str, text: &str) -> Result<SecretRef> {
     text.parse().map_err(|error: Error| {
         let error = error.with_kind(ErrorKind::Usage).on(format!("given by {flag}"));
         // Only the name of a file that is there is repeated: it can be no secret.

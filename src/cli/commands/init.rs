@@ -1,26 +1,31 @@
 //! `muster init`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cli::args::{self, Global, Passphrase};
 use crate::cli::ask::Asker;
-use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, own_secret};
+use crate::cli::commands::doctor;
+use crate::cli::compose::{Access, cancel_on_signals, dress, host_name, own_secret, s3_options};
 use crate::cli::exit;
 use crate::cli::new_file::{PRIVATE, write_new};
 use crate::model::error::Exit;
 use crate::model::{Error, ErrorKind, RepositoryId, Result, Secret};
+use crate::policy::S3Config;
 use crate::policy::config::{EngineConfig, template};
-use crate::ports::Clock;
+use crate::ports::{Cancel, Clock, Process};
 use crate::repo::keys::{AnyRecipient, HostKeys, RecoveryKit, protect};
 use crate::repo::repository::{NewRepository, create, random};
 use crate::report::Human;
 use crate::report::outcome;
-use crate::stores;
+use crate::stores::wrap::RetryPolicy;
+use crate::stores::{self, Location};
 use crate::sys::{OsEntropy, RealClock, RealProcess};
 
 /// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
 pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let files = Files::plan(global, args)?;
+    let cancel = cancel_on_signals()?;
     let store_url = args.store.clone();
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
@@ -43,10 +48,12 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     };
     let keys_text = writer.to_file(&format!("keys of backup host {label}"));
     let keys_name = files.keys.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let config_text = template(&store_url, &kit.root.public().to_string(), 0, &format!("file:{keys_name}"));
+    let (s3, remarks) = tried_out(&store_url, args.s3.as_ref(), &cancel)?;
+    let root = kit.root.public().to_string();
+    let config_text = template(&store_url, &root, 0, &format!("file:{keys_name}"), s3.as_ref());
     let new = NewRepository { kit: &kit, id, writer: &writer, writer_label: label, recipients };
     let written = files.write(kit_text.expose(), keys_text.expose(), &config_text)?;
-    let created = make(&store_url, &new, asker)?;
+    let created = make(&store_url, s3.as_ref(), &new, asker, &cancel)?;
     written.keep();
     let outcome = outcome::Init {
         store: store_url,
@@ -60,13 +67,48 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
             .chain(new.recipients.iter().map(|r| r.text().unwrap_or_else(|| r.kind().to_owned())))
             .collect(),
         kit_has_passphrase: passphrase.is_some(),
+        remarks,
     };
     exit::finish(&outcome, global.json)
 }
 
-fn make(url: &str, new: &NewRepository<'_>, asker: Asker) -> Result<crate::repo::repository::Created> {
-    let cancel = cancel_on_signals()?;
-    let store = dress(stores::create(url)?, &EngineConfig::default(), &cancel, Access::Write);
+fn process() -> Arc<dyn Process> {
+    Arc::new(RealProcess)
+}
+
+/// For a bucket: tries it out before anything is written, and puts what was found into the settings.
+fn tried_out(
+    url: &str,
+    given: Option<&S3Config>,
+    cancel: &Cancel,
+) -> Result<(Option<S3Config>, Vec<outcome::DoctorFinding>)> {
+    if !matches!(url.parse::<Location>()?, Location::S3(_)) {
+        return match given {
+            None => Ok((None, Vec::new())),
+            Some(_) => {
+                Err(Error::new(ErrorKind::Usage, "use the --s3- flags", "the store is no s3:// store")
+                    .on(url)
+                    .hint("leave them out, or write --store s3://bucket/prefix"))
+            }
+        };
+    }
+    let mut s3 = given.cloned().unwrap_or_default();
+    let examined = doctor::examine(url, &s3, &process(), cancel)?;
+    s3.conditional_put = Some(examined.findings.conditional_put());
+    let remarks = doctor::remarks(&examined, &s3);
+    Ok((Some(s3), remarks))
+}
+
+fn make(
+    url: &str,
+    s3: Option<&S3Config>,
+    new: &NewRepository<'_>,
+    asker: Asker,
+    cancel: &Cancel,
+) -> Result<crate::repo::repository::Created> {
+    let options = s3_options(&s3.cloned().unwrap_or_default(), &process())?;
+    let store = stores::create(url, options)?;
+    let store = dress(store, &EngineConfig::default(), cancel, Access::Write, RetryPolicy::default());
     create(&*store, new, asker, &OsEntropy, &RealClock)
 }
 

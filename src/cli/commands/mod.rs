@@ -4,6 +4,7 @@ pub mod backup;
 pub mod browse;
 pub mod check;
 pub mod completions;
+pub mod doctor;
 pub mod init;
 pub mod key;
 pub mod prune;

@@ -251,9 +251,11 @@ impl Note {
             Self::Misnamed(says) => {
                 format!("it does not say what its name says (it says {says}), and is not counted")
             }
-            Self::Late => "it reached the store later than it allows itself, as its writer slept or the store was \
+            Self::Late => {
+                "it reached the store later than it allows itself, as its writer slept or the store was \
                            slow, and is not counted: the next prune marks anew what need be"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Stale => "it is signed with a key that was revoked since, and is not counted".to_owned(),
         }
     }

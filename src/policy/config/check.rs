@@ -58,6 +58,7 @@ impl<'a> Check<'a> {
             root: raw.root.get_ref().clone(),
             lowest_config: raw.lowest_config,
             keys: raw.keys.as_ref().map(|keys| self.reference("keys", keys)).transpose()?,
+            s3: raw.s3.as_ref().map(|s3| self.s3(s3)).transpose()?.unwrap_or_default(),
         })
     }
 
@@ -105,8 +106,9 @@ impl<'a> Check<'a> {
     fn retention(&self, raw: &RawRetention) -> Result<Keep> {
         let last = self.at_least_one(raw.keep_last.as_ref())?;
         let span = |text: &S<String>| {
-            parse_span(text.get_ref())
-                .map_err(|e| self.error(text, "this is not a length of time").hint(e.remedy().unwrap_or_default()))
+            parse_span(text.get_ref()).map_err(|e| {
+                self.error(text, "this is not a length of time").hint(e.remedy().unwrap_or_default())
+            })
         };
         Ok(Keep {
             // More points than that never are: it keeps all.
@@ -196,7 +198,7 @@ impl<'a> Check<'a> {
     }
 
     /// A secret's place; a relative `file:` starts at the configuration's folder.
-    fn reference(&self, name: &str, value: &S<Opaque>) -> Result<SecretRef> {
+    pub(super) fn reference(&self, name: &str, value: &S<Opaque>) -> Result<SecretRef> {
         let reference = value.get_ref().text().and_then(|text| text.parse::<SecretRef>().ok());
         match reference {
             Some(SecretRef::File(path)) => Ok(SecretRef::File(join_text(self.base, &path))),
@@ -345,7 +347,12 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn error<T>(&self, at: &S<T>, why: &str) -> Error {
+    /// A path that begins at the file's folder.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    pub(super) fn error<T>(&self, at: &S<T>, why: &str) -> Error {
         self.page.error(at.span(), why)
     }
 }

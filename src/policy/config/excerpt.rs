@@ -9,7 +9,7 @@ use crate::model::{Error, ErrorKind};
 use crate::policy::suggest::nearest;
 
 /// Keys whose values can be shown: none takes a secret, a command line or an address.
-const HARMLESS_KEYS: [&str; 24] = [
+const HARMLESS_KEYS: [&str; 30] = [
     "version",
     "lowest_config",
     "memory",
@@ -34,6 +34,12 @@ const HARMLESS_KEYS: [&str; 24] = [
     "file_name",
     "min_bytes",
     "root",
+    "region",
+    "path_style",
+    "storage_class",
+    "sse",
+    "checksums",
+    "conditional_put",
 ];
 
 /// For who wrote `[job]`, or a source that belongs to no job.

@@ -8,13 +8,19 @@ use crate::policy::suggest::nearest;
 
 use super::Config;
 use super::check::check_store;
+use super::s3::{check_endpoint, check_region};
 
 /// Every variable that overrides the file, and the key it overrides.
-pub const VARIABLES: [(&str, &str); 9] = [
+pub const VARIABLES: [(&str, &str); 14] = [
     ("MUSTER_STORE", "repository.store"),
     ("MUSTER_ROOT", "repository.root"),
     ("MUSTER_LOWEST_CONFIG", "repository.lowest_config"),
     ("MUSTER_KEYS", "repository.keys"),
+    ("MUSTER_S3_ENDPOINT", "repository.s3.endpoint"),
+    ("MUSTER_S3_REGION", "repository.s3.region"),
+    ("MUSTER_S3_ACCESS_KEY_ID", "repository.s3.access_key_id"),
+    ("MUSTER_S3_SECRET_ACCESS_KEY", "repository.s3.secret_access_key"),
+    ("MUSTER_S3_SESSION_TOKEN", "repository.s3.session_token"),
     ("MUSTER_MEMORY", "engine.memory"),
     ("MUSTER_COMPRESSION", "engine.compression"),
     ("MUSTER_CACHE_DIR", "engine.cache_dir"),
@@ -24,7 +30,7 @@ pub const VARIABLES: [(&str, &str); 9] = [
 
 /// Variables that the command line reads, and those of the project's own scripts, which may
 /// be set around us.
-const OTHER_VARIABLES: [&str; 7] = [
+const OTHER_VARIABLES: [&str; 12] = [
     "MUSTER_BENCH_DIR",
     "MUSTER_BIN",
     "MUSTER_CONFIG",
@@ -32,6 +38,11 @@ const OTHER_VARIABLES: [&str; 7] = [
     "MUSTER_LOG",
     "MUSTER_PASSPHRASE_FROM",
     "MUSTER_TEST_FULL",
+    "MUSTER_TEST_S3_ENDPOINT",
+    "MUSTER_TEST_S3_KEY_ID",
+    "MUSTER_TEST_S3_KIND",
+    "MUSTER_TEST_S3_REGION",
+    "MUSTER_TEST_S3_SECRET",
 ];
 
 /// What applying the environment found.
@@ -58,6 +69,7 @@ impl Config {
                 found.warnings.push(unknown(name));
             }
         }
+        self.repository.s3.check()?;
         Ok(found)
     }
 
@@ -70,6 +82,19 @@ impl Config {
             "MUSTER_ROOT" => self.repository.root = value.to_owned(),
             "MUSTER_LOWEST_CONFIG" => self.repository.lowest_config = number(name, value)?,
             "MUSTER_KEYS" => self.repository.keys = Some(reference(name, value)?),
+            "MUSTER_S3_ENDPOINT" => {
+                check_endpoint(value).map_err(|(why, hint)| wrong(name, why).hint(hint))?;
+                self.repository.s3.endpoint = Some(value.to_owned());
+            }
+            "MUSTER_S3_REGION" => {
+                check_region(value).map_err(|(why, hint)| wrong(name, why).hint(hint))?;
+                self.repository.s3.region = Some(value.to_owned());
+            }
+            "MUSTER_S3_ACCESS_KEY_ID" => self.repository.s3.access_key_id = Some(reference(name, value)?),
+            "MUSTER_S3_SECRET_ACCESS_KEY" => {
+                self.repository.s3.secret_access_key = Some(reference(name, value)?);
+            }
+            "MUSTER_S3_SESSION_TOKEN" => self.repository.s3.session_token = Some(reference(name, value)?),
             "MUSTER_MEMORY" => self.engine.memory_bytes = size(name, value)?,
             "MUSTER_COMPRESSION" => self.engine.compression = compression(name, value)?,
             "MUSTER_CACHE_DIR" => self.engine.cache_dir = Some(PathBuf::from(value)),

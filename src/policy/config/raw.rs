@@ -9,6 +9,7 @@ use toml::Spanned;
 use crate::model::{Error, Result};
 
 use super::excerpt::Page;
+use super::s3::RawS3;
 
 type S<T> = Spanned<T>;
 
@@ -31,6 +32,7 @@ pub(super) struct RawRepository {
     #[serde(default)]
     pub lowest_config: u64,
     pub keys: Option<S<Opaque>>,
+    pub s3: Option<S<RawS3>>,
 }
 
 #[derive(Default, Derive)]

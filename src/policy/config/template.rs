@@ -1,12 +1,18 @@
 //! The commented `muster.toml` that `muster init` writes. A line `#key = …` is an option
 //! with its default, or an example; a line `# words` is prose.
 
-use super::{COMPRESSION_DEFAULT, HOOK_TIMEOUT_DEFAULT_SECS, MEMORY_DEFAULT_BYTES};
+use super::{COMPRESSION_DEFAULT, HOOK_TIMEOUT_DEFAULT_SECS, MEMORY_DEFAULT_BYTES, S3Config};
 
-/// A fresh `muster.toml`. `keys` is a reference, `file:muster.key`.
-pub fn template(store: &str, root: &str, lowest_config: u64, keys: &str) -> String {
+/// A fresh `muster.toml`. `keys` is a reference, `file:muster.key`; `s3` says how the bucket is
+/// reached, where the store is one.
+pub fn template(store: &str, root: &str, lowest_config: u64, keys: &str, s3: Option<&S3Config>) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let s3 = match s3 {
+        None => S3_EXAMPLE.to_owned(),
+        Some(s3) => format!("{}{S3_REST}", S3_SET.replace("{lines}", &s3.lines())),
+    };
     TEMPLATE
+        .replace("{s3}", &s3)
         .replace("{memory}", &format!("{}MiB", MEMORY_DEFAULT_BYTES >> 20))
         .replace("{compression}", &COMPRESSION_DEFAULT.to_string())
         .replace("{hook_timeout_secs}", &HOOK_TIMEOUT_DEFAULT_SECS.to_string())
@@ -34,6 +40,7 @@ lowest_config = {lowest_config}
 # This host's own keys. They let it back up; they open no data.
 keys = {keys}
 
+{s3}
 [engine]
 # Most memory that is held while backing up and restoring. Overridden by MUSTER_MEMORY.
 #memory = "{memory}"
@@ -97,4 +104,46 @@ keys = {keys}
 #one_file_system = false
 # Leave out folders marked by a CACHEDIR.TAG.
 #exclude_caches = false
+"##;
+
+/// What `init` was told and found.
+const S3_SET: &str = r##"# How the bucket is reached. docs/OPERATIONS.md has a page for each provider. conditional_put is
+# what a probe found: whether a put really creates only where nothing is. Run `muster doctor`
+# after a move to another provider.
+[repository.s3]
+{lines}"##;
+
+/// What else there is, for a file in which some of it stands already.
+const S3_REST: &str = r##"# Also: endpoint, region, path_style, access_key_id, secret_access_key, session_token, profile,
+# ca_file, storage_class, sse, sse_kms_key, checksums. docs/OPERATIONS.md explains them.
+"##;
+
+/// For a repository in a folder: how it would be for a bucket.
+const S3_EXAMPLE: &str = r##"# How a bucket is reached, where the store is s3://bucket/prefix. docs/OPERATIONS.md has a page
+# for each provider.
+#[repository.s3]
+# Where the server is; without it AWS. Overridden by MUSTER_S3_ENDPOINT.
+#endpoint = "https://s3.example.org"
+# Overridden by MUSTER_S3_REGION. Without it that of the environment, else us-east-1.
+#region = "eu-central-1"
+# The bucket stands in the path, not in the host's name; by default so with an endpoint.
+#path_style = true
+# The keys, by reference. Without them what AWS's default chain finds: environment, profile, web
+# identity, container or instance. A session token goes with temporary keys.
+#access_key_id = "file:s3-key-id"
+#secret_access_key = "file:s3-secret"
+#session_token = "file:s3-token"
+# A certificate authority that is trusted beside the system's.
+#ca_file = "ca.pem"
+# Where objects are stored. Never in an archive: those cannot be read at once.
+#storage_class = "STANDARD_IA"
+# Encryption at rest by the server, beside Muster's own: AES256 or aws:kms.
+#sse = "aws:kms"
+#sse_kms_key = "arn:aws:kms:eu-central-1:111122223333:key/example"
+# Checksums sent along with uploads: auto, crc32c, sha256 or off.
+#checksums = "auto"
+# What `muster init` or `muster doctor` found: whether a put creates only where nothing is.
+#conditional_put = true
+# In place of keys: a profile of the default chain.
+# profile = "backup"
 "##;

@@ -42,7 +42,7 @@ fn uncommented(text: &str) -> String {
 
 #[test]
 fn the_template_parses_as_it_is_and_with_every_example() {
-    let text = template("file:///srv/\"odd\\\"", "root1abc", 7, "file:muster.key");
+    let text = template("file:///srv/\"odd\\\"", "root1abc", 7, "file:muster.key", None);
     let plain = Config::parse(&text, "muster.toml", Path::new("/etc")).unwrap();
     assert_eq!(plain.repository.store, "file:///srv/\"odd\\\"");
     assert_eq!(plain.repository.keys, Some(SecretRef::File("/etc/muster.key".into())));
@@ -57,9 +57,11 @@ fn the_template_parses_as_it_is_and_with_every_example() {
 
 #[test]
 fn the_template_names_every_key() {
-    let text = template("file:///srv", "root1abc", 0, "file:muster.key");
+    let text = template("file:///srv", "root1abc", 0, "file:muster.key", None);
     // A key that does not exist makes the parser list those that do.
-    for table in ["[repository]", "[engine]", "[[job]]", "[job.retention]", "[[job.source]]"] {
+    for table in
+        ["[repository]", "[repository.s3]", "[engine]", "[[job]]", "[job.retention]", "[[job.source]]"]
+    {
         let whole = uncommented(&text).replace(table, &format!("{table}\nzzzzzzzz = 1"));
         let error = Config::parse(&whole, "muster.toml", Path::new("/")).unwrap_err();
         let keys = error.remedy().unwrap().strip_prefix("keys known here: ").unwrap().to_owned();
@@ -133,6 +135,19 @@ fn mistakes_are_shown_with_their_line() {
         ("a rule that keeps none", files("[job.retention]\nkeep_last = 0")),
         ("bad length of time", files("[job.retention]\nkeep_within = \"a while\"")),
         ("no fixed length of time", files("[job.retention]\nkeep_within = \"3mo\"")),
+        ("misspelt key of a bucket", "[repository.s3]\nendpiont = \"https://x\"\n".to_owned()),
+        ("endpoint without a scheme", "[repository.s3]\nendpoint = \"s3.example.org\"\n".to_owned()),
+        ("no region", "[repository.s3]\nregion = \"eu central\"\n".to_owned()),
+        ("half of the keys", "[repository.s3]\nregion = \"x\"\naccess_key_id = \"env:ID\"\n".to_owned()),
+        (
+            "keys and a profile",
+            "[repository.s3]\naccess_key_id = \"env:I\"\nsecret_access_key = \"env:S\"\nprofile = \"p\"\n"
+                .to_owned(),
+        ),
+        ("a token alone", "[repository.s3]\nsession_token = \"env:T\"\n".to_owned()),
+        ("misspelt checksum", "[repository.s3]\nchecksums = \"crc32\"\n".to_owned()),
+        ("unknown encryption", "[repository.s3]\nsse = \"rot13\"\n".to_owned()),
+        ("a key for no encryption", "[repository.s3]\nsse = \"AES256\"\nsse_kms_key = \"k\"\n".to_owned()),
         ("bad level", "[engine]\ncompression = 23\n".to_owned()),
     ];
     let all: Vec<String> =
@@ -155,6 +170,17 @@ fn secrets_in_plain_text_are_refused_and_never_repeated() {
             "unknown key behind others",
             "[[job]]\nsource = [{ env = { P = \"hunter2\" }, knid = \"files\" }]\n".to_owned(),
         ),
+        (
+            "key id of a bucket",
+            "[repository.s3]\naccess_key_id = \"hunter2\"\nsecret_access_key = \"env:S\"\n".to_owned(),
+        ),
+        (
+            "secret key of a bucket",
+            "[repository.s3]\naccess_key_id = \"env:I\"\nsecret_access_key = \"hunter2\"\n".to_owned(),
+        ),
+        ("secret key that is a number", "[repository.s3]\nsecret_access_key = 8675309\n".to_owned()),
+        ("token of a bucket", "[repository.s3]\nsession_token = \"hunter2\"\n".to_owned()),
+        ("endpoint with a password", "[repository.s3]\nendpoint = \"https://u:hunter2@host\"\n".to_owned()),
         ("unquoted", command("[job.source.env]\nPGPASSWORD = hunter2")),
         ("unclosed", command("[job.source.env]\nPGPASSWORD = \"hunter2")),
         ("given twice", command("[job.source.env]\nP = \"env:A\"\nP = \"hunter2\"")),
@@ -209,10 +235,35 @@ fn the_environment_stands_above_the_file() {
         ["the environment variable MUSTER_MEMROY means nothing to Muster: did you mean MUSTER_MEMORY?"]
     );
     for (name, _) in VARIABLES {
-        let value = if name == "MUSTER_ROOT" || name == "MUSTER_CACHE_DIR" { continue } else { "hunter2" };
+        let value = if ["MUSTER_ROOT", "MUSTER_CACHE_DIR", "MUSTER_S3_REGION"].contains(&name) {
+            continue;
+        } else {
+            "hunter2"
+        };
         let error = config.clone().apply_env(&env(&[(name, value)])).unwrap_err();
         assert!(error.to_string().contains(name) && !error.to_string().contains("hunter2"), "{error}");
     }
+}
+
+#[test]
+fn a_bucket_is_reached_as_written() {
+    let text = "[repository.s3]\nendpoint = \"http://127.0.0.1:9000\"\nregion = \"garage\"\npath_style = false\n\
+                access_key_id = \"env:ID\"\nsecret_access_key = \"file:secret\"\nca_file = \"ca.pem\"\n\
+                storage_class = \"STANDARD_IA\"\nsse = \"aws:kms\"\nsse_kms_key = \"k\"\nchecksums = \"sha256\"\n\
+                conditional_put = false\n";
+    let s3 = parse(text).unwrap().repository.s3;
+    assert_eq!(s3.secret_access_key, Some(SecretRef::File("/etc/muster/secret".into())));
+    assert_eq!(s3.ca_file, Some(PathBuf::from("/etc/muster/ca.pem")));
+    assert_eq!((s3.sse, s3.checksums), (Some(s3::Sse::Kms), s3::ChecksumChoice::Sha256));
+    assert_eq!((s3.path_style, s3.conditional_put), (Some(false), Some(false)));
+
+    // What `init` writes reads back as the same.
+    let written = template("s3://bucket/prefix", "root1abc", 0, "file:muster.key", Some(&s3));
+    let again = Config::parse(&written, "muster.toml", Path::new("/elsewhere")).unwrap();
+    assert_eq!(again.repository.s3, s3);
+    let written = template("s3://bucket", "root1abc", 0, "file:muster.key", Some(&S3Config::default()));
+    let again = Config::parse(&written, "muster.toml", Path::new("/elsewhere")).unwrap();
+    assert_eq!((again.repository.s3, again.jobs.len()), (S3Config::default(), 0));
 }
 
 #[test]

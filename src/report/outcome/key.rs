@@ -2,7 +2,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Human, Outcome, render_lines};
+use super::{DoctorFinding, Human, Outcome, render_lines};
 use crate::report::human::{Align, Table, plain, shell_word};
 
 /// `muster init`.
@@ -26,6 +26,8 @@ pub struct Init {
     pub recipients: Vec<String>,
     /// Whether the kit is protected by a passphrase.
     pub kit_has_passphrase: bool,
+    /// What trying out the store showed that is worth knowing.
+    pub remarks: Vec<DoctorFinding>,
 }
 
 impl Outcome for Init {
@@ -39,6 +41,10 @@ impl Outcome for Init {
         writeln!(out, "  host keys      {} (writer {})", plain(&self.keys), plain(&self.writer))?;
         writeln!(out, "  root public    {}", plain(&self.root))?;
         writeln!(out, "  recovery kit   {}", plain(&self.kit))?;
+        if !self.remarks.is_empty() {
+            writeln!(out, "of the store (`muster doctor` tells all):")?;
+            self.remarks.iter().try_for_each(|remark| remark.render(out))?;
+        }
         writeln!(out)?;
         writeln!(
             out,

@@ -387,22 +387,22 @@ fn open_needs_a_folder_and_create_makes_it() {
     let deep = dir.path().join("x/y z/%");
     let url = format!("file://{}", deep.display()).replace(' ', "%20").replace("/%", "/%25");
     let url = url.replace("%2520", "%20");
-    let missing = muster::stores::open(&url).err().unwrap();
+    let missing = muster::stores::open(&url, Default::default()).err().unwrap();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.remedy().unwrap().contains("mounted"));
-    let store = muster::stores::create(&url).unwrap();
+    let store = muster::stores::create(&url, Default::default()).unwrap();
     store.put(&name("a"), &[b"x"]).unwrap();
     assert_eq!(store.describe(), url);
     assert_eq!(fs::read(deep.join("a")).unwrap(), b"x");
     // Creating again is opening; a plain path is the same place.
-    let again = muster::stores::create(deep.to_str().unwrap()).unwrap();
+    let again = muster::stores::create(deep.to_str().unwrap(), Default::default()).unwrap();
     assert_eq!(again.get(&name("a"), 1).unwrap(), b"x");
     // A file is no place, and no more is what has no store.
-    assert!(muster::stores::open(deep.join("a").to_str().unwrap()).is_err());
-    assert!(muster::stores::create(deep.join("a").to_str().unwrap()).is_err());
+    assert!(muster::stores::open(deep.join("a").to_str().unwrap(), Default::default()).is_err());
+    assert!(muster::stores::create(deep.join("a").to_str().unwrap(), Default::default()).is_err());
     assert!(Local::open(Path::new("relative")).is_err());
-    let s3 = muster::stores::open("s3://key:hunter2@bucket/x").err().unwrap();
-    assert_eq!(s3.kind(), ErrorKind::Unsupported);
+    let s3 = muster::stores::open("s3://key:hunter2@bucket/x", Default::default()).err().unwrap();
+    assert_eq!(s3.kind(), ErrorKind::Config);
     assert!(!format!("{s3} {s3:?}").contains("hunter2"));
 }
 

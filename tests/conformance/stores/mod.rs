@@ -11,6 +11,8 @@ use muster::stores::{Local, Mem};
 use muster::sys::OsEntropy;
 
 mod local;
+mod s3;
+mod s3_faults;
 mod suite;
 mod wrap;
 
@@ -130,6 +132,12 @@ conforms!(on_mem, mem());
 conforms!(on_local, local());
 conforms!(on_local_by_link, local_by(Publish::Link));
 conforms!(on_local_by_lock, local_by(Publish::Lock));
+conforms!(on_s3s, s3::s3s());
+conforms!(on_s3s_in_parts, s3::s3s_in_parts());
+conforms!(on_s3s_unprobed, s3::s3s_unprobed());
+conforms!(on_s3s_racy, s3::s3s_racy());
+conforms!(on_server, s3::server());
+conforms!(on_server_in_parts, s3::server_in_parts());
 conforms!(on_retry_around_mem, mem().around(retry));
 conforms!(on_retry_around_local, local().around(retry));
 conforms!(on_limit_around_mem, mem().around(limit));
