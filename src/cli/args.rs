@@ -55,7 +55,7 @@ pub enum Verbosity {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Makes a repository.
-    Init(Init),
+    Init(Box<Init>),
     /// Captures a job.
     Backup(Backup),
     /// Lists points.

@@ -84,7 +84,7 @@ struct RawGlobal {
 
 #[derive(Debug, Subcommand)]
 enum RawCommand {
-    Init(RawInit),
+    Init(Box<RawInit>),
     Backup(RawBackup),
     Points(RawPoints),
     Ls(RawLs),
@@ -483,7 +483,7 @@ impl RawGlobal {
 impl RawCommand {
     fn validate(self) -> Result<Command> {
         Ok(match self {
-            Self::Init(raw) => Command::Init(raw.validate()?),
+            Self::Init(raw) => Command::Init(Box::new(raw.validate()?)),
             Self::Backup(raw) => Command::Backup(raw.validate()?),
             Self::Points(raw) => Command::Points(Points { job: raw.job, all: raw.all }),
             Self::Ls(raw) => Command::Ls(raw.validate()?),
