@@ -226,7 +226,10 @@ impl Repair<'_> {
         merged_rows(&refs, &mut |row| {
             let is_unread = unread.contains(&row.at.pack);
             is_useless |= is_unread && !self.may_hold(&row);
-            if !is_unread && !self.is_deleted(&row.at.pack) && last.replace((row.key(), row.at)) != Some((row.key(), row.at)) {
+            if !is_unread
+                && !self.is_deleted(&row.at.pack)
+                && last.replace((row.key(), row.at)) != Some((row.key(), row.at))
+            {
                 named += 1;
             }
             Ok(())

@@ -86,8 +86,12 @@ fn has_points(repo: &Repository, job: &str) -> Result<()> {
     let list = repo.points()?;
     match list.points.iter().any(|p| p.point.job == job) {
         true => Ok(()),
-        false => Err(Error::new(ErrorKind::NotFound, "find the job", "neither the configuration nor any point has it")
-            .on(job.to_owned())
-            .hint("see `muster points`")),
+        false => Err(Error::new(
+            ErrorKind::NotFound,
+            "find the job",
+            "neither the configuration nor any point has it",
+        )
+        .on(job.to_owned())
+        .hint("see `muster points`")),
     }
 }

@@ -258,8 +258,7 @@ impl Proof<'_> {
     }
 
     fn directory<'b>(&mut self, bytes: &'b [u8]) -> Result<(&'b [u8], OpenedDirectory)> {
-        let short =
-            || Error::new(ErrorKind::Damaged, "read the directory", "the pack is too short");
+        let short = || Error::new(ErrorKind::Damaged, "read the directory", "the pack is too short");
         let tail = bytes.len().checked_sub(LOCATOR_BYTES).ok_or_else(short)?;
         let len = parse_locator(&bytes[tail..], PACK_MAGIC)? as usize;
         let at = tail.checked_sub(len).ok_or_else(short)?;

@@ -105,8 +105,9 @@ impl<'a> Check<'a> {
     fn retention(&self, raw: &RawRetention) -> Result<Keep> {
         let last = self.at_least_one(raw.keep_last.as_ref())?;
         let span = |text: &S<String>| {
-            parse_span(text.get_ref())
-                .map_err(|e| self.error(text, "this is not a length of time").hint(e.remedy().unwrap_or_default()))
+            parse_span(text.get_ref()).map_err(|e| {
+                self.error(text, "this is not a length of time").hint(e.remedy().unwrap_or_default())
+            })
         };
         Ok(Keep {
             // More points than that never are: it keeps all.

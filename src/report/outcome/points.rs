@@ -154,7 +154,8 @@ impl Points {
         ]);
         for point in &self.removed {
             let due = point.due.as_ref().map_or_else(|| "deleted".to_owned(), |due| human.time(due.0));
-            let cells = [&point.point, &human.time(point.removed.0), &point.job, &point.by, &point.rule, &due];
+            let cells =
+                [&point.point, &human.time(point.removed.0), &point.job, &point.by, &point.rule, &due];
             table.row(cells);
         }
         writeln!(out)?;

@@ -197,7 +197,10 @@ fn retention_outcome() {
     let mut out = Vec::new();
     Retention { dry_run: false, ..retention.clone() }.render(&mut out, &human()).unwrap();
     Retention::default().render(&mut out, &human()).unwrap();
-    insta::assert_snapshot!("retention", format!("{}\n{}", both(&retention), String::from_utf8(out).unwrap()));
+    insta::assert_snapshot!(
+        "retention",
+        format!("{}\n{}", both(&retention), String::from_utf8(out).unwrap())
+    );
 }
 
 #[test]
