@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use muster::model::{Time, Ulid};
+use muster::jobs::prune::{PruneRequest, Settings, prune};
+use muster::model::{ErrorKind, Time, Ulid};
+use muster::ports::Cancel;
 use muster::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, SessionState};
 use muster::repo::keys::HostKeys;
+use muster::report::progress::{Progress, ProgressMode};
+use muster::sys::{OsEntropy, RealClock};
 use serde_json::Value;
 
 use super::tree::assert_same;
@@ -538,6 +542,11 @@ fn rules_stand_in_the_configuration_and_flags_override_them() {
     assert_eq!((rest["points"].as_array().unwrap().len(), &rest["removed"]), (3, &Value::Array(vec![])));
     let removed = world.run(["points", "--all", "--json"]).ok().json();
     assert_eq!(removed["removed"].as_array().unwrap().len(), 2);
+    // Within the grace period whoever may delete from the store can undo it.
+    std::fs::remove_file(world.repo().join("tombstones").join(last)).unwrap();
+    world.run(["points"]).ok().says(last);
+    world.run(["check"]).ok().says_not("warning");
+    world.run(["retention", "remove", last, "--yes"]).ok();
     // What is removed is no damage, and no gap.
     world.run(["check"]).ok().says_not("warning");
     world.run(["prune"]).ok();
@@ -547,6 +556,37 @@ fn rules_stand_in_the_configuration_and_flags_override_them() {
 fn backup_of(world: &World, job: &str) -> String {
     let done: Run = world.run(["backup", job, "--json"]).ok();
     done.json()["point"].as_str().unwrap().to_owned()
+}
+
+/// To a run that began before, whoever was admitted since is a stranger, whose points need nothing.
+#[test]
+fn a_prune_that_is_older_than_the_configuration_stops() {
+    let world = World::new().with_docs();
+    let repo = world.open(Who::Writer);
+    let other = second_host(&world);
+    other.configure(
+        "[[job]]\nname = \"db\"\n[[job.source]]\nname = \"docs\"\nkind = \"files\"\npaths = [\"src\"]",
+    );
+    other.write("src/a", noise(1, 1 << 20));
+    other.backup();
+    world.pass(2 * HOUR);
+    let request = PruneRequest {
+        settings: Settings { max_repack_bytes: None, repack_percent: 25, delete: true },
+        compact: false,
+        accept_missing_points: false,
+        dry_run: false,
+        threads: 1,
+        memory_bytes: 64 << 20,
+        clock: &RealClock,
+        entropy: &OsEntropy,
+        progress: &Progress::new(ProgressMode::Quiet),
+        cancel: &Cancel::default(),
+    };
+    let error = prune(&repo, &request).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    assert!(error.to_string().contains("configuration changed"), "{error}");
+    assert_eq!(world.objects("condemned").len(), 0);
+    assert_eq!(bytes(&world.prune(&[]), "condemned"), 0);
 }
 
 /// Whatever else somebody keeps in the folder.
