@@ -7,6 +7,7 @@ mod flows;
 mod forge;
 mod hooks;
 mod hostile;
+mod prune;
 mod secrets;
 mod signals;
 mod tree;

@@ -97,7 +97,7 @@ impl Figures {
             && share(self.prunes - self.prunes_failed, self.operations, 5)
             && self.packs_deleted > self.operations / 20
             && self.packs_condemned > self.operations / 20
-            && self.packs_repacked > self.operations / 50
+            && self.packs_repacked > self.operations / 200
             && self.points_removed > self.operations / 20
             && self.crashes > self.operations / 50
             && self.interludes > self.operations / 20
@@ -227,10 +227,11 @@ impl World {
         let host = free[rng.below(free.len() as u64) as usize];
         self.busy.lock().unwrap().insert(host);
         self.figures.lock().unwrap().operations += 1;
+        let rough = roughness(self.seed);
         match rng.below(100) {
-            0..48 => self.back_up(host, rng, depth, ROUGH),
-            48..80 => self.prune(host, rng, depth, ROUGH),
-            80..98 => self.remove(host, rng, depth, ROUGH),
+            0..48 => self.back_up(host, rng, depth, rough),
+            48..80 => self.prune(host, rng, depth, rough),
+            80..98 => self.remove(host, rng, depth, rough),
             _ => self.revoke(host, depth),
         }
         self.busy.lock().unwrap().remove(&host);
@@ -613,7 +614,19 @@ impl Meanwhile for Level {
     }
 }
 
-const ROUGH: Roughness = Roughness { crash: 1, failure: 1, sleep: 7, interlude: 15, lag: 200 };
+/// Worlds differ in what goes wrong in them.
+fn roughness(seed: u64) -> Roughness {
+    let even = Roughness { crash: 1, failure: 1, sleep: 7, interlude: 15, lag: 200 };
+    match seed % 4 {
+        0 => even,
+        // Much happens in the middle of things, and nothing fails.
+        1 => Roughness { crash: 0, failure: 0, sleep: 20, interlude: 40, lag: 100 },
+        // Lists are mostly late.
+        2 => Roughness { lag: 700, ..even },
+        _ => Roughness { crash: 5, failure: 3, ..even },
+    }
+}
+
 const CALM: Roughness = Roughness { crash: 0, failure: 0, sleep: 0, interlude: 0, lag: 0 };
 
 /// Some files come, some go, some change. Contents come from a small stock, so that they come again.

@@ -324,15 +324,16 @@ pub(super) fn index(
     Ok((index, refused))
 }
 
-/// Packs that may be gone: those that marks condemn. In a plain copy the times of marks mean nothing, so every
-/// pack that one of them gives up counts.
+/// Packs that may be gone: those that marks condemn. In a plain copy the times of marks mean nothing, and what a
+/// pruner did is not undone when its key is revoked, so there whatever they name counts. This hides no damage:
+/// a missing pack that a point needs is named as what hurts it.
 pub(super) fn given_up(repo: &Repository, is_copy: bool) -> Result<HashSet<PackId>> {
     let marks = repo.marks()?;
-    if is_copy {
-        return Ok(marks.iter().flat_map(|m| m.says.packs.iter().chain(&m.says.gone)).copied().collect());
-    }
     let condemnation = Condemnation::of(&marks);
-    Ok(condemnation.verdicts.keys().filter(|pack| condemnation.condemns(pack)).copied().collect())
+    let said = marks.iter().filter(|mark| is_copy || !mark.is_trusted);
+    let said = said.flat_map(|mark| mark.says.packs.iter().chain(&mark.says.gone)).copied();
+    let condemned = condemnation.verdicts.keys().filter(|pack| condemnation.condemns(pack)).copied();
+    Ok(condemned.chain(said).collect())
 }
 
 /// Compares the packs that are there with those that the index names. Those of `given_up` may be missing.

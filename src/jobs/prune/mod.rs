@@ -72,19 +72,27 @@ pub fn prune(repo: &Repository, request: &PruneRequest<'_>) -> Result<Prune> {
 }
 
 fn run(repo: &Repository, request: &PruneRequest<'_>, session: &Session<'_>) -> Result<Prune> {
-    let first = View::take(repo, request, session, &Leaving::default())?;
-    let mut outcome =
-        Prune { dry_run: request.dry_run, warnings: first.warnings.clone(), ..Prune::default() };
-    let plan = first.plan(&request.settings);
+    let mut leaving = Leaving::default();
+    let mut view = View::take(repo, request, session, &leaving)?;
+    let mut outcome = Prune { dry_run: request.dry_run, warnings: view.warnings.clone(), ..Prune::default() };
     if request.dry_run {
-        first.tell(&plan, &mut outcome);
+        let plan = view.plan(&request.settings);
+        view.tell(&plan, &mut outcome);
+        outcome.blobs_compacted = repack::compactable(request, &view, &plan).blobs.len() as u64;
         return Ok(outcome);
     }
-    let leaving = repack::repack(repo, request, &first, &plan, &mut outcome)?;
-    drop(first);
-    // Moving may have taken hours: what follows rests on a second look, not on that one.
+    if request.compact && repack::compact(repo, request, &view, &mut outcome, &mut leaving)? {
+        // What was stored anew is dead where it was, and the rest of those packs is moved now.
+        view = View::take(repo, request, session, &leaving)?;
+    }
+    let moved = outcome.bytes_moved;
+    let left = request.settings.max_repack_bytes.map(|most| most.saturating_sub(moved));
+    let plan = view.plan(&Settings { max_repack_bytes: left, ..request.settings });
+    repack::repack(repo, request, &view, &plan, &mut outcome, &mut leaving)?;
+    drop(view);
+    // Moving may have taken hours: what follows rests on another look, and moves nothing any more.
     let view = View::take(repo, request, session, &leaving)?;
-    let plan = view.plan(&request.settings);
+    let plan = view.plan(&Settings { max_repack_bytes: Some(0), ..request.settings });
     view.tell(&plan, &mut outcome);
     Execution { repo, request, session, view: &view, plan: &plan }.run(&mut outcome)?;
     Ok(outcome)

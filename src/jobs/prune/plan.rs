@@ -113,10 +113,15 @@ fn fate(facts: &Facts<'_>, settings: &Settings, used: &PackUse, lately: &PackUse
             }
         }
         None | Some(Verdict::Spared) => {
-            let is_wasteful = used.bytes_dead * 100 >= used.at.size * settings.repack_percent.max(1);
+            let is_wasteful = is_wasteful(used.bytes_dead, used.at.size, settings);
             if is_wasteful && !is_young && facts.own.contains(&used.id) { Fate::Repack } else { Fate::Stay }
         }
     }
+}
+
+/// Whether so many dead bytes are reason to repack a pack of this size.
+pub(super) fn is_wasteful(dead: u64, size: u64, settings: &Settings) -> bool {
+    dead * 100 >= size * settings.repack_percent.max(1)
 }
 
 /// Stored bytes of packs by what is to become of them. Their sum is the size of all packs.

@@ -9,7 +9,7 @@ use crate::repo::format::EpochKind;
 use crate::repo::index::{Row, SignAndSeal, build_object};
 use crate::repo::layout::{self, PackKind};
 use crate::repo::limits::PACK_TARGET_BYTES;
-use crate::repo::live::{Leaving, PackUse};
+use crate::repo::live::{BlobAt, Leaving, PackUse};
 use crate::repo::pack::{BuiltPack, PackBuilder, SealedBlob};
 use crate::repo::pipeline::{self, Counters, Options, pack_rows};
 use crate::repo::reader::{Reader, read_directory};
@@ -18,24 +18,21 @@ use crate::repo::sign::Kind;
 use crate::report::outcome::Prune;
 
 use super::PruneRequest;
-use super::plan::{Fate, Plan};
+use super::plan::{Fate, Plan, is_wasteful};
 use super::view::View;
 
 /// Packs stored at once while compacting.
 const UPLOADS: usize = 2;
 
-/// Moves what the plan says; answers with what now stands elsewhere too.
+/// Moves what the plan says, and notes what now stands elsewhere too.
 pub(super) fn repack(
     repo: &Repository,
     request: &PruneRequest<'_>,
     view: &View,
     plan: &Plan,
     outcome: &mut Prune,
-) -> Result<Leaving> {
-    let mut leaving = Leaving::default();
-    if request.compact {
-        compact(repo, request, view, plan, outcome, &mut leaving)?;
-    }
+    leaving: &mut Leaving,
+) -> Result<()> {
     let mut moving = Move { repo, request, open: HashMap::new(), outcome };
     let packs: Vec<&PackUse> = view.of(plan, Fate::Repack).collect();
     let bytes = packs.iter().map(|used| used.bytes_live).sum();
@@ -54,8 +51,7 @@ pub(super) fn repack(
         }
         request.progress.add(1, used.bytes_live);
     }
-    moving.finish()?;
-    Ok(leaving)
+    moving.finish()
 }
 
 /// Blobs on their way to new packs.
@@ -155,25 +151,48 @@ impl Move<'_> {
     }
 }
 
-/// Stores the live chunks of blobs with dead ones in them anew.
-fn compact(
+/// What compacting would store anew.
+#[derive(Default)]
+pub(super) struct Compactable {
+    /// Blobs that are opened.
+    pub blobs: HashSet<BlobAt>,
+    chunks: BTreeMap<PackKind, Vec<ChunkId>>,
+}
+
+/// Blobs worth opening: in packs that will be repacked once these are dead. In a pack that stayed, the old place
+/// of a chunk would count as well as its new one.
+pub(super) fn compactable(request: &PruneRequest<'_>, view: &View, plan: &Plan) -> Compactable {
+    let settings = &request.settings;
+    let mut found = Compactable::default();
+    let mut left = settings.max_repack_bytes.unwrap_or(u64::MAX);
+    let stays = view.of(plan, Fate::Stay).chain(view.of(plan, Fate::Repack));
+    let old = |used: &&PackUse| used.at.stored_at < view.oldest_session && view.own.contains(&used.id);
+    for used in stays.filter(old).filter(|used| !used.compactable.is_empty()) {
+        let opened: HashSet<u32> = used.compactable.iter().copied().collect();
+        let freed: u64 =
+            used.live.iter().filter(|(at, _)| opened.contains(at)).map(|(_, len)| u64::from(*len)).sum();
+        let is_worth_it = is_wasteful(used.bytes_dead + freed, used.at.size, settings);
+        let Some(rest) = left.checked_sub(used.bytes_live).filter(|_| is_worth_it) else { continue };
+        left = rest;
+        found.chunks.entry(used.at.kind).or_default().extend(&used.compactable_chunks);
+        found.blobs.extend(opened.into_iter().map(|offset| (used.id, offset)));
+    }
+    found
+}
+
+/// Stores the live chunks of blobs with dead ones in them anew; whether there were any.
+pub(super) fn compact(
     repo: &Repository,
     request: &PruneRequest<'_>,
     view: &View,
-    plan: &Plan,
     outcome: &mut Prune,
     leaving: &mut Leaving,
-) -> Result<()> {
-    let mut chunks: BTreeMap<PackKind, Vec<ChunkId>> = BTreeMap::new();
-    let stays = view.of(plan, Fate::Stay).chain(view.of(plan, Fate::Repack));
-    for used in stays.filter(|used| !used.compactable.is_empty() && view.own.contains(&used.id)) {
-        chunks.entry(used.at.kind).or_default().extend(&used.compactable_chunks);
-        leaving.blobs.extend(used.compactable.iter().map(|offset| (used.id, *offset)));
+) -> Result<bool> {
+    let wanted = compactable(request, view, &view.plan(&request.settings));
+    if wanted.blobs.is_empty() {
+        return Ok(false);
     }
-    if chunks.is_empty() {
-        return Ok(());
-    }
-    let total: usize = chunks.values().map(Vec::len).sum();
+    let total: usize = wanted.chunks.values().map(Vec::len).sum();
     request.progress.stage("compact blobs", Some(total as u64), None);
     let counters = Arc::new(Counters::default());
     let options = Options {
@@ -181,11 +200,11 @@ fn compact(
         threads: request.threads,
         uploads: UPLOADS,
         dry_run: false,
-        avoid: leaving.blobs.clone(),
+        avoid: wanted.blobs.clone(),
     };
     let reader = Reader::new(repo, &view.index, (request.memory_bytes / 4) as usize);
     pipeline::run(repo, &view.index, options, counters.clone(), |pipeline| {
-        for (kind, chunks) in &chunks {
+        for (kind, chunks) in &wanted.chunks {
             pipeline.store_again(*kind, &reader, chunks, &mut || {
                 request.progress.add(1, 0);
                 request.cancel.check()
@@ -193,7 +212,8 @@ fn compact(
         }
         Ok(())
     })?;
-    outcome.blobs_compacted = leaving.blobs.len() as u64;
+    outcome.blobs_compacted = wanted.blobs.len() as u64;
     outcome.bytes_moved += counters.totals().bytes_stored;
-    Ok(())
+    leaving.blobs.extend(wanted.blobs);
+    Ok(true)
 }

@@ -54,13 +54,20 @@ impl By {
         each(packs, |gone| Condemned { gone, ..self.mark("they were deleted") })
     }
 
-    /// A mark that names the sparse blobs, where others are named now.
+    /// A mark that names the sparse blobs, where others are named now. One that was named and is wholly dead by
+    /// now stays named while its pack is there: else its place could count again before the new one, for ever.
     pub fn sparse(&self, uses: &[PackUse], named: &HashSet<BlobAt>) -> Option<Condemned> {
-        let found: Vec<BlobAt> = uses
-            .iter()
-            .flat_map(|used| used.sparse.iter().map(|at| (used.id, *at)))
-            .take(SPARSE_MAX)
-            .collect();
+        let mut known: HashMap<PackId, Vec<u32>> = HashMap::new();
+        for (pack, offset) in named {
+            known.entry(*pack).or_default().push(*offset);
+        }
+        let of_pack = |used: &PackUse| {
+            let is_live = |at: &u32| used.live.binary_search_by_key(at, |(offset, _)| *offset).is_ok();
+            let dead = known.get(&used.id).into_iter().flatten().copied().filter(|at| !is_live(at));
+            let all: BTreeSet<u32> = used.sparse.iter().copied().chain(dead).collect();
+            all.into_iter().map(|at| (used.id, at)).collect::<Vec<_>>()
+        };
+        let found: Vec<BlobAt> = uses.iter().flat_map(of_pack).take(SPARSE_MAX).collect();
         if found.len() == named.len() && found.iter().all(|blob| named.contains(blob)) {
             return None;
         }
@@ -139,4 +146,47 @@ pub(super) fn needless(
             })
     };
     marks.iter().filter(is_needless).map(|mark| mark.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::layout::PackKind;
+
+    fn used(live: &[u32], sparse: &[u32]) -> PackUse {
+        PackUse {
+            id: PackId([1; 32]),
+            at: PackAt { kind: PackKind::Data, size: 1000, stored_at: Time::new(0, 0) },
+            blobs_live: live.len() as u64,
+            bytes_live: 0,
+            blobs_dead: 0,
+            bytes_dead: 0,
+            bytes_pinned: 0,
+            live: live.iter().map(|at| (*at, 10)).collect(),
+            sparse: sparse.to_vec(),
+            compactable: Vec::new(),
+            compactable_chunks: Vec::new(),
+        }
+    }
+
+    /// The place that was named must not count again once its last chunk has been stored elsewhere.
+    #[test]
+    fn a_sparse_blob_stays_named_until_it_is_gone_or_well_used() {
+        let at = Time::new(0, 0);
+        let by = By { by: PartyId([2; 8]), oldest_session: at, at, put_before: at };
+        let named = |offsets: &[u32]| offsets.iter().map(|at| (PackId([1; 32]), *at)).collect();
+        let said = |uses: &[PackUse], before: &[u32]| {
+            by.sparse(uses, &named(before)).map(|mark| match &mark.sparse[..] {
+                [] => Vec::new(),
+                [one] => one.offsets.clone(),
+                _ => panic!("one pack"),
+            })
+        };
+        assert_eq!(said(&[used(&[0, 50, 90], &[90, 50])], &[]), Some(vec![50, 90]));
+        assert_eq!(said(&[used(&[0, 50, 90], &[50, 90])], &[50, 90]), None);
+        assert_eq!(said(&[used(&[0, 90], &[90])], &[50, 90]), None, "50 is dead, and stays named");
+        assert_eq!(said(&[used(&[0, 50, 90], &[90])], &[50, 90]), Some(vec![90]), "50 is used again");
+        assert_eq!(said(&[], &[50]), Some(Vec::new()), "the pack is gone");
+        assert_eq!(said(&[used(&[0], &[])], &[]), None);
+    }
 }

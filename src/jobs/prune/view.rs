@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::{ObjectName, PackId, Result, Time};
+use crate::model::{Error, ErrorKind, ObjectName, PackId, Result, Time};
 use crate::repo::format::{Point, Times};
 use crate::repo::index::{Index, SyncReport};
 use crate::repo::layout;
@@ -58,6 +58,7 @@ impl View {
         let (index, synced) = Index::sync(repo)?;
         let packs = repo.list_packs_at()?;
         let points = repo.points()?;
+        refuse_newer_config(repo)?;
         refuse_unsafe_list(&points, request.accept_missing_points)?;
         let (uses, uses_lately) = {
             let removed_since = began.plus_secs(-i64::from(times.grace_secs));
@@ -153,6 +154,20 @@ impl View {
             outcome.bytes_moved = self.of(plan, Fate::Repack).map(|used| used.bytes_live).sum();
         }
     }
+}
+
+/// Whoever was admitted after this run began would be a stranger to it, and so would what that host stores.
+fn refuse_newer_config(repo: &Repository) -> Result<()> {
+    let (now, then) = (repo.trusted_now()?.config.number, repo.trusted().config.number);
+    if now <= then {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Interrupted,
+        "prune",
+        format!("the repository's configuration changed meanwhile, from number {then} to {now}"),
+    )
+    .hint("run it again: what is done is done"))
 }
 
 /// Before what everything is old to everybody at work. A session that was put a moment ago may not be

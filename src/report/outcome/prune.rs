@@ -127,6 +127,13 @@ impl Outcome for Prune {
                 counted(self.packs_spared, "pack")
             )?;
         }
+        if self.blobs_compacted > 0 {
+            writeln!(
+                out,
+                "{} {would}opened, and what is live in them stored anew",
+                counted(self.blobs_compacted, "blob")
+            )?;
+        }
         if self.bytes_moved > 0 {
             writeln!(out, "{} {would}written to move what is live", Bytes(self.bytes_moved))?;
         }
