@@ -163,7 +163,14 @@ impl World {
     fn backup(&self, n: u64) -> Point {
         let repo = self.open();
         let (index, _) = Index::sync(&repo).unwrap();
-        let options = Options { memory_bytes: 64 << 20, threads: 2, uploads: 2, dry_run: false };
+        let options = Options {
+            memory_bytes: 64 << 20,
+            threads: 2,
+            uploads: 2,
+            dry_run: false,
+            avoid: Default::default(),
+            cancel: Default::default(),
+        };
         let written = pipeline::run(&repo, &index, options, Arc::default(), |pipeline| {
             let facts = pipeline.store_data(b"facts")?;
             let captured = pipeline.capture(SinkOptions::default(), |sink| {
@@ -557,7 +564,14 @@ fn rows_of_packs_that_are_gone_are_dropped() {
     let stored = world.store.names("packs/data/").len();
     let repo = world.open();
     let (index, _) = Index::sync(&repo).unwrap();
-    let options = Options { memory_bytes: 64 << 20, threads: 1, uploads: 1, dry_run: false };
+    let options = Options {
+        memory_bytes: 64 << 20,
+        threads: 1,
+        uploads: 1,
+        dry_run: false,
+        avoid: Default::default(),
+        cancel: Default::default(),
+    };
     pipeline::run(&repo, &index, options, Arc::default(), |p| {
         p.store_data(&noise(102, 700 << 10))?;
         p.store_data(b"facts")

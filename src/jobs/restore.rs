@@ -17,7 +17,10 @@ use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
 use crate::report::progress::Progress;
 
 use super::points::{self, Wanted};
-use super::tell;
+use super::{after_interrupt, tell};
+
+/// What to do after an interruption.
+const GO_ON: &str = "run it again with --replace: what is back already is left alone";
 
 /// A restore as it was asked for.
 pub struct RestoreRequest<'a> {
@@ -145,10 +148,10 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
         let question = format!("What is in the way at {} will be replaced{more}. Go on?", targets.join(", "));
         (request.confirm)(&question)?;
     }
-    let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize);
+    let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize).until(request.cancel);
     for (source, selection) in &plan.sources {
-        request.cancel.check()?;
-        outcome.sources.push(restore_one(&reader, source, selection, request)?);
+        let restored = request.cancel.check().and_then(|()| restore_one(&reader, source, selection, request));
+        outcome.sources.push(restored.map_err(|e| after_interrupt(e, GO_ON))?);
     }
     for (source, why) in &plan.skipped {
         outcome.sources.push(RestoreSource {
