@@ -5,6 +5,7 @@ mod check;
 mod excerpt;
 mod overrides;
 mod raw;
+mod secrets;
 mod template;
 
 use std::collections::BTreeMap;

@@ -16,12 +16,15 @@ use crate::repo::repository::{NewRepository, create, random};
 use crate::report::Human;
 use crate::report::outcome;
 use crate::stores;
-use crate::sys::{OsEntropy, RealClock, RealProcess};
+use crate::sys::{self, OsEntropy, RealClock, RealProcess};
 
 /// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
 pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let files = Files::plan(global, args)?;
     let store_url = args.store.clone();
+    if let Passphrase::From(reference) = &args.passphrase {
+        sys::withhold(reference);
+    }
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
         Passphrase::None => None,
