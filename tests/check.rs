@@ -169,6 +169,7 @@ impl World {
             uploads: 2,
             dry_run: false,
             avoid: Default::default(),
+            cancel: Default::default(),
         };
         let written = pipeline::run(&repo, &index, options, Arc::default(), |pipeline| {
             let facts = pipeline.store_data(b"facts")?;
@@ -563,8 +564,14 @@ fn rows_of_packs_that_are_gone_are_dropped() {
     let stored = world.store.names("packs/data/").len();
     let repo = world.open();
     let (index, _) = Index::sync(&repo).unwrap();
-    let options =
-        Options { memory_bytes: 64 << 20, threads: 1, uploads: 1, dry_run: false, avoid: Default::default() };
+    let options = Options {
+        memory_bytes: 64 << 20,
+        threads: 1,
+        uploads: 1,
+        dry_run: false,
+        avoid: Default::default(),
+        cancel: Default::default(),
+    };
     pipeline::run(&repo, &index, options, Arc::default(), |p| {
         p.store_data(&noise(102, 700 << 10))?;
         p.store_data(b"facts")
@@ -627,11 +634,39 @@ fn what_repair_mended_it_does_not_mend_again() {
     let at = world.locate(2, "docs/only-2");
     world.store.remove(layout::pack(at.kind, &at.pack).as_str());
     again(&world);
-    let world = World::with_points();
-    let at = world.locate(2, "docs/only-2");
-    let pack = layout::pack(at.kind, &at.pack).to_string();
-    world.store.flip(&pack, world.store.bytes(&pack).len() - 100);
-    again(&world);
+    // What held the chunk is gone for good: that is said, and nobody is sent back to the repair.
+    let outcome = world.check(Keys::WithKit, DataSelection::None).unwrap();
+    let problem = named(&outcome, "index/");
+    assert!(problem.what.contains("gone for good"), "{}", problem.what);
+    assert!(!problem.what.contains("run `muster repair index`"), "{}", problem.what);
+
+    let unreadable = |damage: &dyn Fn(&World, &str)| {
+        let world = World::with_points();
+        let at = world.locate(2, "docs/only-2");
+        let pack = layout::pack(at.kind, &at.pack).to_string();
+        damage(&world, &pack);
+        again(&world);
+        let outcome = world.repair(false);
+        assert_eq!((outcome.packs_unread, outcome.problems.len()), (1, 1), "{outcome:#?}");
+        (world, pack)
+    };
+    // A directory that cannot be read hurts nothing, and only reading shows it.
+    let (world, pack) =
+        unreadable(&|world, pack| world.store.flip(pack, world.store.bytes(pack).len() - 100));
+    assert!(world.check(Keys::WithKit, DataSelection::None).unwrap().problems.is_empty());
+    let outcome = world.check(Keys::WithKit, DataSelection::All).unwrap();
+    assert!(named(&outcome, &pack).points_hurt.is_empty(), "{outcome:#?}");
+    // The repair does not make a truncated pack's size the right one.
+    for left in [0, 1000] {
+        let (world, pack) = unreadable(&|world, pack| {
+            let whole = world.store.remove(pack);
+            world.store.insert(pack, whole[..left].to_vec());
+        });
+        let outcome = world.check(Keys::WithKit, DataSelection::None).unwrap();
+        let problem = named(&outcome, &pack);
+        assert!(problem.what.contains("truncated"), "{}", problem.what);
+        assert_eq!(problem.points_hurt, [label(2)]);
+    }
 }
 
 #[test]

@@ -154,8 +154,10 @@ impl<'g> Context<'g> {
     /// Reads configuration and identities.
     pub fn new(global: &'g Global) -> Result<Self> {
         let process: Arc<dyn Process> = Arc::new(sys::RealProcess);
-        let asker = Asker::new(&*process)?;
         let config = settings::load(global)?;
+        // All of them before the first is fetched: a `cmd:` must see none of the others.
+        global.identities.iter().chain(&config.repository.keys).for_each(sys::withhold);
+        let asker = Asker::new(&*process)?;
         let identities = identities(&global.identities, &asker, &*process)?;
         Ok(Self {
             global,

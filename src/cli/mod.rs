@@ -46,6 +46,9 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Key(args @ args::Key::Request { .. }) => return commands::key::request(global, args),
         _ => {}
     }
+    if let Command::Key(args) = command {
+        commands::key::withhold_root(args);
+    }
     let context = Context::new(global)?;
     match command {
         Command::Completions(_) | Command::Init(_) => {

@@ -23,7 +23,7 @@ use crate::report::stamp::Stamp;
 
 use super::hooks::{Frozen, Hooks};
 use super::session::Session;
-use super::{points, tell};
+use super::{after_interrupt, points, tell};
 
 /// What to back up, and how.
 pub struct BackupRequest<'a> {
@@ -67,13 +67,23 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     // The session stands before the index and the condemned marks are read
     // (docs/FORMAT.md section 9.7).
     let session = Session::begin(repo, &request.job, request.clock, request.entropy, request.dry_run)?;
+    let done = backup_in(repo, request, &session);
+    // However it went: others need not wait for it any more.
+    session.end_quietly();
+    let mut outcome =
+        done.map_err(|e| after_interrupt(e, "run it again: what is stored already is not sent again"))?;
+    outcome.duration_secs = began.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'_>) -> Result<Backup> {
     let (index, synced) = Index::sync(repo)?;
     let mut warnings: Vec<String> =
         synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
     let list = repo.points()?;
     warnings.extend(points::warnings(&list));
     let before = Before::find(repo, &list, &request.job)?;
-    let reader = Reader::new(repo, &index, PREVIOUS_CACHE_BYTES);
+    let reader = Reader::new(repo, &index, PREVIOUS_CACHE_BYTES).until(request.cancel);
     let counters = Arc::new(Counters::default());
     let options = Options {
         memory_bytes: request.memory_bytes,
@@ -81,6 +91,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
         uploads: UPLOADS,
         dry_run: request.dry_run,
         avoid: HashSet::new(),
+        cancel: request.cancel.clone(),
     };
     let started = request.clock.now();
     // A dry run leaves the application alone.
@@ -98,13 +109,7 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
         })
     });
     request.progress.finish();
-    let written = match written {
-        Ok(written) => written,
-        Err(error) => {
-            session.end_quietly();
-            return Err(error);
-        }
-    };
+    let written = written?;
     let (captured, thaw_error) = written.value;
     // What was captured is good, so it is kept; the operator must know at once all the same.
     // What the hook said may hold content: it goes to the operator, not into the point.
@@ -115,18 +120,26 @@ pub fn backup(repo: &Repository, request: &BackupRequest<'_>) -> Result<Backup> 
     let mut outcome = outcome(request, &captured, &counters, warnings);
     outcome.thaw_error = notes.first().cloned();
     if !request.dry_run {
-        let point = Draft { repo, request, session: &session, started, notes }.point(captured, &counters)?;
+        let point = Draft { repo, request, session, started, notes }.point(captured, &counters)?;
+        request.cancel.check()?;
         session.renew()?;
         check_still_there(repo, &written.referenced)?;
-        outcome.point = Some(commit(repo, request, &session, point)?.to_string());
+        let Committed { point, doubt } = commit(repo, request, session, point)?;
+        outcome.point = Some(point.to_string());
+        outcome.warnings.extend(doubt);
         // The point stands: nothing that goes wrong from here on makes the backup a failed one.
         if let Err(error) = tidy_index(repo, &index) {
             outcome.warnings.push(format!("the index was not merged: {error}"));
         }
-        session.end_quietly();
     }
-    outcome.duration_secs = began.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// A point that was stored.
+struct Committed {
+    point: Ulid,
+    /// What could not be found out about it, in words.
+    doubt: Option<String>,
 }
 
 /// Stores the point. Its number and predecessor are taken now, under a lock of this host, so that two
@@ -136,7 +149,7 @@ fn commit(
     request: &BackupRequest<'_>,
     session: &Session<'_>,
     draft: Point,
-) -> Result<Ulid> {
+) -> Result<Committed> {
     let _alone = lock(&repo.cache_dir().join("commit.lock"))?;
     let own = &repo.writer()?.sign;
     // A point that no reader would believe is not written.
@@ -152,25 +165,43 @@ fn commit(
         ended: request.clock.now(),
         ..draft
     };
+    // The last moment at which stopping leaves no point.
+    request.cancel.check()?;
     repo.put_point(&point)?;
+    let doubt = match prove_stored(repo, &point) {
+        Ok(()) => None,
+        // It tells of the point, or of who wrote it.
+        Err(error) if error.is_about_content() => return Err(error),
+        // The store did not answer, and the point is there all the same.
+        Err(error) => Some(format!(
+            "point {} is stored, but could not be read back: {error}; see with `muster points` that it counts",
+            point.id
+        )),
+    };
+    Ok(Committed { point: point.id, doubt })
+}
+
+/// Reads a point that was just stored as any reader would.
+fn prove_stored(repo: &Repository, point: &Point) -> Result<()> {
+    let own = &repo.writer()?.sign;
     let name = layout::point(&point.id);
     let stored = repo.store().stat(&name)?.ok_or_else(|| {
-        Error::new(ErrorKind::Store, "commit the point", "it is not there right after it was written")
+        Error::new(ErrorKind::NotFound, "commit the point", "it is not there right after it was written")
             .on(name.to_string())
     })?;
     if stored.stored_at > point.commit_before {
-        return Err(Error::new(ErrorKind::Interrupted, "commit the point", "it reached the store too late and does not count")
+        return Err(Error::new(ErrorKind::Limit, "commit the point", "it reached the store too late and does not count")
             .on(name.to_string())
             .hint("the machine may have slept, or the store's clock jumped: run the backup again, what is stored already is not sent again"));
     }
     // The key may have been revoked since; whoever did so may have seen the point, or not.
     let trusted = repo.trusted_now()?;
     match repo.read_point_by(&trusted, &stored) {
-        Err(error) if error.kind() == ErrorKind::Untrusted => {
+        Err(error) if error.kind() == ErrorKind::Untrusted && !trusted.is_writers(own) => {
             let when = "at the moment in which its point was written: every reader refuses that point";
             Err(lost_standing(&trusted, own, when).on(name.to_string()))
         }
-        read => read.map(|_| point.id),
+        read => read.map(drop),
     }
 }
 

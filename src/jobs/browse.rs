@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::model::{Entry, EntryKind, EntryPath, Error, ErrorKind, Result, Time};
-use crate::ports::{CaptureReader, Selection, StreamSink};
+use crate::ports::{Cancel, CaptureReader, Selection, StreamSink};
 use crate::repo::format::PointSource;
 use crate::repo::index::Index;
 use crate::repo::points::StoredPoint;
@@ -19,6 +19,7 @@ const CACHE_BYTES: usize = 64 << 20;
 pub struct Browser<'r> {
     repo: &'r Repository,
     index: Index,
+    cancel: Cancel,
 }
 
 /// A source and path as a person writes them.
@@ -31,17 +32,17 @@ pub struct Below {
 }
 
 impl<'r> Browser<'r> {
-    /// Brings the index up to date.
-    pub fn new(repo: &'r Repository) -> Result<Self> {
+    /// Brings the index up to date. `cancel` ends long reads.
+    pub fn new(repo: &'r Repository, cancel: &Cancel) -> Result<Self> {
         let (index, report) = Index::sync(repo)?;
         for (_, error) in report.refused {
             tracing::warn!(%error, "an index object is not used");
         }
-        Ok(Self { repo, index })
+        Ok(Self { repo, index, cancel: cancel.clone() })
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader::new(self.repo, &self.index, CACHE_BYTES)
+        Reader::new(self.repo, &self.index, CACHE_BYTES).until(&self.cancel)
     }
 
     /// `muster ls`: entries at or, with `recursive`, anywhere below a path.

@@ -19,6 +19,7 @@ use crate::report::Progress;
 use crate::report::human::counted;
 use crate::report::outcome::{Check, DataCheck, Problem};
 
+use super::after_interrupt;
 use data::DataRead;
 
 /// Which packs are read whole.
@@ -108,6 +109,10 @@ pub(super) fn reason(error: &Error) -> String {
 
 /// Checks a repository, whose configuration was verified when it was opened.
 pub fn check(repo: &Repository, request: &CheckRequest<'_>) -> Result<Check> {
+    check_all(repo, request).map_err(|e| after_interrupt(e, "run it again: a check begins from the start"))
+}
+
+fn check_all(repo: &Repository, request: &CheckRequest<'_>) -> Result<Check> {
     let began = request.clock.now();
     let mut found = Findings::default();
     request.progress.stage("check keys and points", None, None);

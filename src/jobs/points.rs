@@ -115,6 +115,21 @@ pub fn warnings(list: &PointList) -> Vec<String> {
     warnings
 }
 
+/// Points newer than the one that `latest` came to, which it passed over.
+pub fn passed_over(list: &PointList, wanted: &Wanted, found: &StoredPoint) -> Vec<String> {
+    let Wanted::Latest { job } = wanted else { return Vec::new() };
+    let is_newer = |p: &&StoredPoint| {
+        job.as_ref().is_none_or(|job| p.point.job == *job)
+            && (p.stored_at, p.point.id) > (found.stored_at, found.point.id)
+    };
+    let why = |p: &StoredPoint| match p.is_void {
+        true => "it is void: it reached the store after its session may have lapsed",
+        false => "every source failed in it",
+    };
+    let newer = list.points.iter().filter(is_newer);
+    newer.map(|p| format!("`latest` passed over the newer point {}: {}", p.point.id, why(p))).collect()
+}
+
 /// Jobs of one name by several writers: `latest:JOB` takes the newest of them all.
 pub fn several_writers(list: &PointList) -> Vec<String> {
     let mut writers: std::collections::BTreeMap<&str, std::collections::BTreeSet<String>> =

@@ -66,6 +66,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
         old,
         condemned,
         packs,
+        kept_sizes: HashMap::new(),
         spool: Spool { dir: scratch.path().to_owned(), files: Vec::new() },
         rows: BTreeMap::new(),
         likeness: Likeness::default(),
@@ -75,7 +76,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
         problems: Vec::new(),
     };
     let unread = repair.read_packs()?;
-    let packs_read = (repair.packs.len() - unread.len()) as u64;
+    let (packs_read, packs_unread) = ((repair.packs.len() - unread.len()) as u64, unread.len() as u64);
     let chunks_dropped = repair.dropped()?;
     repair.name_gone_packs();
     let is_refused = |(name, _): &(ObjectName, Error)| {
@@ -92,6 +93,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
         dry_run: request.dry_run,
         was_whole: is_whole,
         packs_read,
+        packs_unread,
         chunks_found: repair.found,
         chunks_dropped: if is_whole { 0 } else { chunks_dropped },
         index_objects: repair.objects,
@@ -108,6 +110,9 @@ struct Repair<'a> {
     /// Packs that these condemn may be gone.
     condemned: Condemnation,
     packs: HashMap<PackId, (PackKind, u64)>,
+    /// What the old index says is the size of packs whose directory cannot be read: the new one must not
+    /// make a truncated pack's size the right one.
+    kept_sizes: HashMap<PackId, u64>,
     spool: Spool,
     /// Rows not yet spooled, by whose they are.
     rows: BTreeMap<PartyId, Vec<Row>>,
@@ -216,16 +221,17 @@ impl Repair<'_> {
         let own = self.repo.writer()?.sign.party();
         let own_segments = own_segments(&self.old, own);
         let is_right = |pack: &IndexPack| {
-            self.packs.get(&pack.id) == Some(&(pack.kind, pack.size)) || self.is_deleted(&pack.id)
+            self.is_deleted(&pack.id)
+                || self.packs.get(&pack.id).is_some_and(|(kind, _)| *kind == pack.kind)
+                    && self.size_of(&pack.id) == pack.size
         };
         if self.likeness.missing > 0 || !own_segments.iter().flat_map(|s| s.packs()).all(is_right) {
             return Ok(false);
         }
-        let (mut named, mut is_useless, mut last) = (0, false, None);
+        let (mut named, mut last) = (0, None);
         let refs: Vec<&Segment> = own_segments.iter().map(|s| &**s).collect();
         merged_rows(&refs, &mut |row| {
             let is_unread = unread.contains(&row.at.pack);
-            is_useless |= is_unread && !self.may_hold(&row);
             if !is_unread
                 && !self.is_deleted(&row.at.pack)
                 && last.replace((row.key(), row.at)) != Some((row.key(), row.at))
@@ -234,18 +240,12 @@ impl Repair<'_> {
             }
             Ok(())
         })?;
-        Ok(!is_useless && named == self.likeness.in_own && !serves_unread(&own_segments, own, unread)?)
+        Ok(named == self.likeness.in_own && !serves_unread(&own_segments, own, unread)?)
     }
 
     /// Whether the pack was condemned and is gone, as it should be.
     fn is_deleted(&self, pack: &PackId) -> bool {
         !self.packs.contains_key(pack) && self.condemned.condemns(pack)
-    }
-
-    /// Whether there is room for the row's blob in its pack.
-    fn may_hold(&self, row: &Row) -> bool {
-        let end = u64::from(row.at.offset) + u64::from(row.at.sealed_len);
-        self.packs.get(&row.at.pack).is_some_and(|(kind, size)| *kind == row.at.kind && end <= *size)
     }
 
     /// In whose object a blob's rows stand.
@@ -269,15 +269,35 @@ impl Repair<'_> {
         if self.held >= ROWS_MAX { self.flush() } else { Ok(()) }
     }
 
-    /// What the old index knows of packs whose directory cannot be read.
+    /// The size that the index is to give a pack.
+    fn size_of(&self, pack: &PackId) -> u64 {
+        let listed = || self.packs.get(pack).map_or(0, |(_, size)| *size);
+        self.kept_sizes.get(pack).copied().unwrap_or_else(listed)
+    }
+
+    /// This host's own word about a size stands above others'.
+    fn keep_old_sizes(&mut self, unread: &HashSet<PackId>) -> Result<()> {
+        let own = self.repo.writer()?.sign.party();
+        let (mine, others): (Vec<_>, Vec<_>) =
+            self.old.segments().into_iter().partition(|s| s.signer() == Some(own));
+        for pack in mine.iter().chain(&others).flat_map(|s| s.packs()).filter(|p| unread.contains(&p.id)) {
+            self.kept_sizes.entry(pack.id).or_insert(pack.size);
+        }
+        Ok(())
+    }
+
+    /// What the old index knows of packs whose directory cannot be read, also of what was cut off: so
+    /// `check` can say which pack is to blame for what is lost.
     fn keep_old_rows(&mut self, unread: &HashSet<PackId>) -> Result<()> {
         if unread.is_empty() {
             return Ok(());
         }
+        self.keep_old_sizes(unread)?;
         for segment in self.old.segments() {
             for i in 0..segment.len() {
                 let row = segment.row(i)?;
-                if unread.contains(&row.at.pack) && self.may_hold(&row) {
+                let is_of_kind = |(kind, _): &(PackKind, u64)| *kind == row.at.kind;
+                if unread.contains(&row.at.pack) && self.packs.get(&row.at.pack).is_some_and(is_of_kind) {
                     self.take_rows(NOBODY, &[row])?;
                 }
             }
@@ -306,10 +326,10 @@ impl Repair<'_> {
         }
     }
 
-    /// Rows of the old index whose pack is gone.
+    /// Rows of this host's objects whose pack is gone. Those of others stay theirs to drop.
     fn dropped(&self) -> Result<u64> {
         let mut dropped = 0;
-        for segment in self.old.segments() {
+        for segment in own_segments(&self.old, self.repo.writer()?.sign.party()) {
             for i in 0..segment.len() {
                 dropped += u64::from(!self.packs.contains_key(&segment.row(i)?.at.pack));
             }
@@ -337,7 +357,7 @@ impl Repair<'_> {
     fn build(&self, rows: &[Row], owner: PartyId, supersedes: Vec<Hash>) -> Result<Vec<u8>> {
         let key = &self.repo.writer()?.sign;
         let (_, meta) = self.repo.current_epoch(EpochKind::Meta)?;
-        let size = |id: &PackId| self.packs.get(id).map_or(0, |(_, size)| *size);
+        let size = |id: &PackId| self.size_of(id);
         let each = rows.iter().map(|row| Ok(*row));
         let by = SignAndSeal { meta, key, repository: self.repo.id() };
         self.repo.with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, &by))

@@ -12,12 +12,15 @@ use crate::repo::index::Index;
 use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::reader::{Reader, SourceReader};
 use crate::repo::repository::Repository;
-use crate::report::human::counted;
+use crate::report::human::{count, counted};
 use crate::report::outcome::{FAILURES_KEPT, Failure, Restore, RestoreSource};
 use crate::report::progress::Progress;
 
 use super::points::{self, Wanted};
-use super::tell;
+use super::{after_interrupt, tell};
+
+/// What to do after an interruption.
+const GO_ON: &str = "run it again with --replace: what is back already is left alone";
 
 /// A restore as it was asked for.
 pub struct RestoreRequest<'a> {
@@ -84,10 +87,19 @@ pub fn plan<'l>(list: &'l PointList, request: &RestoreRequest<'_>) -> Result<Pla
             plan.skipped.push((source, failed_source(list, point, source)));
             continue;
         }
-        // One bare `SOURCE` among paths of it means all of it.
-        let whole = wanted.iter().any(|(_, path)| path.is_none());
-        let paths =
-            if whole { Vec::new() } else { wanted.iter().filter_map(|(_, path)| path.clone()).collect() };
+        let paths: Vec<EntryPath> = wanted.iter().filter_map(|(_, path)| path.clone()).collect();
+        if let (Some(path), true) = (paths.first(), paths.len() < wanted.len()) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "restore",
+                "both all of this source and a path in it are named",
+            )
+            .on(&source.name)
+            .hint(format!(
+                "for {}:{path} alone leave out the bare {} (or --source {})",
+                source.name, source.name, source.name
+            )));
+        }
         plan.sources.push((source, Selection { paths }));
     }
     Ok(plan)
@@ -125,12 +137,7 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
         dry_run: request.dry_run,
         sources: Vec::new(),
         duration_secs: 0.0,
-        warnings: warnings(
-            &list,
-            &plan,
-            matches!(request.point, Wanted::Latest { .. }),
-            synced.refused.len(),
-        ),
+        warnings: warnings(&list, &plan, &request.point, synced.refused.len()),
     };
     let bytes: u64 = plan.sources.iter().map(|(s, _)| s.bytes).sum();
     let items: u64 = plan.sources.iter().map(|(s, _)| s.items).sum();
@@ -145,10 +152,10 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
         let question = format!("What is in the way at {} will be replaced{more}. Go on?", targets.join(", "));
         (request.confirm)(&question)?;
     }
-    let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize);
+    let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize).until(request.cancel);
     for (source, selection) in &plan.sources {
-        request.cancel.check()?;
-        outcome.sources.push(restore_one(&reader, source, selection, request)?);
+        let restored = request.cancel.check().and_then(|()| restore_one(&reader, source, selection, request));
+        outcome.sources.push(restored.map_err(|e| after_interrupt(e, GO_ON))?);
     }
     for (source, why) in &plan.skipped {
         outcome.sources.push(RestoreSource {
@@ -163,7 +170,7 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
     Ok(outcome)
 }
 
-fn warnings(list: &PointList, plan: &Plan<'_>, from_latest: bool, index_refused: usize) -> Vec<String> {
+fn warnings(list: &PointList, plan: &Plan<'_>, wanted: &Wanted, index_refused: usize) -> Vec<String> {
     let mut warnings = points::warnings(list);
     let point = &plan.point.point;
     for source in point.sources.iter().filter(|s| s.status == SourceStatus::Incomplete) {
@@ -171,10 +178,11 @@ fn warnings(list: &PointList, plan: &Plan<'_>, from_latest: bool, index_refused:
             "source {} is incomplete in this point: {} could not be read and {} changed while being read",
             source.name,
             counted(source.unreadable, "item"),
-            source.changed
+            count(source.changed)
         ));
     }
-    if from_latest {
+    warnings.extend(points::passed_over(list, wanted, plan.point));
+    if matches!(wanted, Wanted::Latest { .. }) {
         warnings.extend(points::several_writers(list));
     }
     if plan.point.is_void {
@@ -237,6 +245,7 @@ fn restore_one(
     outcome.items = report.items;
     outcome.bytes = report.bytes;
     outcome.unchanged = report.unchanged;
+    outcome.folders_beside = report.folders_beside;
     outcome.removed = report.removed;
     outcome.notes = report.notes;
     let mut failures = report.failures;

@@ -6,6 +6,7 @@ mod excerpt;
 mod overrides;
 mod raw;
 pub mod s3;
+mod secrets;
 mod template;
 
 use std::collections::BTreeMap;

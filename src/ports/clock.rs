@@ -57,6 +57,9 @@ pub trait Entropy: Send + Sync {
     fn fill(&self, buffer: &mut [u8]) -> Result<()>;
 }
 
+/// What to do after an interruption, where a job has nothing better to say.
+pub const RUN_AGAIN: &str = "run it again";
+
 /// A flag that is set once, when a person or the system asks us to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
@@ -73,8 +76,7 @@ impl Cancel {
     /// An error once someone asked.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() {
-            return Err(Error::new(ErrorKind::Interrupted, "go on", "it was interrupted")
-                .hint("run it again: what is stored already is not sent again"));
+            return Err(Error::new(ErrorKind::Interrupted, "go on", "it was interrupted").hint(RUN_AGAIN));
         }
         Ok(())
     }

@@ -235,6 +235,9 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Entries that were as they should be already.
     pub unchanged: u64,
+    /// Of those two, folders that are not what was asked for: those on the way to it, and all of them where
+    /// anything but folders was asked for.
+    pub folders_beside: u64,
     /// Entries removed (`Mirror`).
     pub removed: u64,
     /// What could not be put back exactly: path and why. Any makes the exit status 3.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::model::{ChunkId, Content, Entry, EntryPath, Error, ErrorKind, Extent, PackId, Result, TreeRef};
-use crate::ports::{CaptureReader, Selection, StreamSink};
+use crate::ports::{Cancel, CaptureReader, Selection, StreamSink};
 
 use super::format::PointSource;
 use super::index::{Index, Location};
@@ -36,6 +36,7 @@ pub struct Reader<'r> {
     loaded: Condvar,
     cache_bytes_max: usize,
     bytes_read: AtomicU64,
+    cancel: Cancel,
 }
 
 impl<'r> Reader<'r> {
@@ -49,7 +50,15 @@ impl<'r> Reader<'r> {
             loaded: Condvar::new(),
             cache_bytes_max: cache_bytes_max.max(BLOB_OPENED_MAX_BYTES),
             bytes_read: AtomicU64::new(0),
+            cancel: Cancel::default(),
         }
+    }
+
+    /// Reads nothing more once somebody asks to stop, in the middle of a long stream too.
+    #[must_use]
+    pub fn until(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
     }
 
     /// Bytes that were read from the store so far.
@@ -77,6 +86,7 @@ impl<'r> Reader<'r> {
         id: &ChunkId,
         with: impl FnOnce(&[u8]) -> Result<T>,
     ) -> Result<T> {
+        self.cancel.check()?;
         let first = self.locate(kind, id)?;
         let failed = match self.chunk_at(id, &first) {
             Ok((blob, range)) => return with(&blob[range]),
@@ -451,6 +461,7 @@ impl CaptureReader for SourceReader<'_> {
         let mut same = true;
         let mut buffer = Vec::new();
         self.reader.extents(recipe, 0..u64::MAX, &mut |_, extent| {
+            self.reader.cancel.check()?;
             same = same && self.extent_is_same(extent, content, &mut buffer, &entry.path)?;
             Ok(())
         })?;

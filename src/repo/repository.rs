@@ -265,6 +265,9 @@ impl Repository {
         }
         let current = trusted.current_epoch(EpochKind::Meta)?.id;
         let Some(identity) = epochs[&current].identity.as_ref() else {
+            if let Some(error) = with.host.as_ref().and_then(|host| replaced(&trusted, host)) {
+                return Err(error.with_kind(ErrorKind::WrongKey).on(store.describe()));
+            }
             let party = with.host.as_ref().map(|host| host.sign.party());
             if let Some(party) = party.filter(|party| trusted.writer(party).is_none()) {
                 return Err(Error::new(
@@ -384,6 +387,7 @@ impl Repository {
         let party = host.sign.party();
         match self.trusted.writer(&party) {
             Some(writer) if writer.signing_key == host.sign.public() => Ok(host),
+            Some(_) if let Some(error) = replaced(&self.trusted, host) => Err(error),
             _ => Err(Error::new(ErrorKind::Untrusted, "write to the repository", format!("this host's key {party} is not admitted, or was revoked"))
                 .hint("ask the holder of the root key to run `muster key admit` with this host's `muster key request`")),
         }
@@ -562,6 +566,18 @@ impl Repository {
             .map(|t| t.config)
             .collect())
     }
+}
+
+/// Where these keys are older ones of a host that has newer ones by now: says so.
+fn replaced(trusted: &Trusted, host: &HostKeys) -> Option<Error> {
+    let party = host.sign.party();
+    let writer = trusted.writer(&party).map(|writer| writer.signing_key);
+    let current = writer.or_else(|| trusted.drill_key(&party).copied())?;
+    (current != host.sign.public()).then(|| {
+        let why = format!("this host's key {party} was replaced by a new one");
+        Error::new(ErrorKind::Untrusted, "use the repository", why)
+            .hint("put the new key file in the place of the old one, as `key request` said when it was made")
+    })
 }
 
 /// A config older than one that this host has seen is refused; a newer one is remembered.

@@ -213,6 +213,24 @@ fn programs_do_not_inherit_where_keys_are() {
     assert!(!told.contains("MUSTER_IDENTITY") && !told.contains("HOST_KEYS"), "{told}");
 }
 
+/// Not even the program that fetches the first of them sees the others.
+#[test]
+fn a_command_that_fetches_a_key_sees_no_other() {
+    let world = World::new();
+    let mut command = world.command(["key", "rotate", "--metadata", "--root", "env:ROOT_KIT", "--yes"]);
+    command.env("MUSTER_PASSPHRASE_FROM", "cmd:env > seen-1; echo canary");
+    command.env("MUSTER_IDENTITY", "cmd:env > seen-2; cat kit.txt").env("MUSTER_KEYS", "env:HOST_KEYS");
+    command.env("HOST_KEYS", std::fs::read_to_string(world.join("muster.key")).unwrap());
+    command.env("ROOT_KIT", std::fs::read_to_string(world.join("kit.txt")).unwrap());
+    super::world::finish(command).ok();
+    for file in ["seen-1", "seen-2"] {
+        let seen = std::fs::read_to_string(world.join(file)).unwrap();
+        for name in ["MUSTER_IDENTITY", "MUSTER_KEYS", "HOST_KEYS", "ROOT_KIT", "AGE-SECRET"] {
+            assert!(!seen.contains(name), "{file} has {name}:\n{seen}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_left_in_temporary_folders() {
     let world = world();

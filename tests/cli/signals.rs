@@ -103,3 +103,49 @@ fn a_second_interrupt_ends_at_once() {
     assert!(run.took.as_secs() < 10, "{:?}", run.took);
     assert_eq!(points(&world), 0);
 }
+
+// ---- one large file ----
+
+/// Large enough to be in the middle of for a while.
+const LARGE_BYTES: usize = 300 << 20;
+
+fn world_of_one_large_file() -> World {
+    let world = World::new().with_docs();
+    world.write("src/large", noise(12, LARGE_BYTES));
+    world
+}
+
+/// Starts a command, and asks it to stop once `is_under_way`.
+fn interrupted<'a>(world: &World, args: &[&'a str], is_under_way: impl Fn() -> bool) -> super::world::Run {
+    let child = world.command(args.iter().copied().chain(["--memory", "32MiB"])).spawn().unwrap();
+    wait_until("it is under way", is_under_way);
+    let began = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let run = wait(child, began).expect_code(1).says("interrupted");
+    assert!(run.took.as_secs() < 20, "{:?}", run.took);
+    run
+}
+
+#[test]
+fn an_interrupt_stops_in_the_middle_of_a_large_file() {
+    let world = world_of_one_large_file();
+    interrupted(&world, &["backup"], || world.objects("packs").len() > 2)
+        .says("what is stored already is not sent again");
+    assert_eq!(points(&world), 0, "an interrupted backup leaves no point");
+    // What was stored is indexed, and the session is over.
+    assert!(!world.objects("index").is_empty());
+    assert_eq!(world.objects("sessions").len(), 2);
+
+    let done = world.run(["backup", "--json"]).ok().json();
+    let new = done["totals"]["bytes_new"].as_u64().unwrap();
+    assert!(new < LARGE_BYTES as u64, "{new} of {LARGE_BYTES} bytes were stored again");
+
+    // So does a restore, which leaves nothing half-written …
+    let kit = world.kit();
+    let out = world.restored("out", "docs", &world.join("src/large"));
+    let restore = ["restore", "latest", "--to", "out", "--identity", &kit];
+    interrupted(&world, &restore, || out.exists()).says("--replace").says_not("not sent again");
+    assert!(!out.exists());
+    world.with_kit(["restore", "latest", "--to", "out", "--replace", "--yes", "--verify"]).ok();
+    assert!(std::fs::read(out).unwrap() == noise(12, LARGE_BYTES));
+}

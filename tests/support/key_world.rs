@@ -195,8 +195,14 @@ pub fn back_up(repo: &Repository, job: &str, content: &[u8]) -> (ObjectName, Tot
     let announced = repo.session(session, job, 0, SessionState::Running, Time::default()).unwrap();
     repo.put_session(&announced).unwrap();
     let counters = Arc::new(Counters::default());
-    let options =
-        Options { memory_bytes: 64 << 20, threads: 1, uploads: 1, dry_run: false, avoid: Default::default() };
+    let options = Options {
+        memory_bytes: 64 << 20,
+        threads: 1,
+        uploads: 1,
+        dry_run: false,
+        avoid: Default::default(),
+        cancel: Default::default(),
+    };
     let outcome = pipeline::run(repo, &index, options, counters.clone(), |pipeline| {
         pipeline.capture(SinkOptions::default(), |sink| {
             let entry = Entry::new(EntryPath::from_display(b"file").unwrap(), EntryKind::File);

@@ -46,7 +46,7 @@ pub fn ls(context: &Context<'_>, args: &args::Ls) -> Result<Exit> {
     let repo = context.open(Access::Read)?;
     let list = repo.points()?;
     let point = resolve(&list, &wanted(&args.point))?;
-    let browser = Browser::new(&repo)?;
+    let browser = Browser::new(&repo, &context.cancel)?;
     let below = below(args.below.as_ref());
     let (mut out, human) = (stdout(), Human::local());
     if context.global.json {
@@ -78,7 +78,7 @@ pub fn find(context: &Context<'_>, args: &args::Find) -> Result<Exit> {
         }
     };
     let matches = matcher(&args.pattern, args.ignore_case)?;
-    let browser = Browser::new(&repo)?;
+    let browser = Browser::new(&repo, &context.cancel)?;
     let (mut out, human) = (stdout(), Human::local());
     let mut found = 0u64;
     let row = |point: &StoredPoint, source: &str, entry: Entry| FindMatch {
@@ -139,7 +139,7 @@ pub fn diff(context: &Context<'_>, args: &args::Diff) -> Result<Exit> {
     let repo = context.open(Access::Read)?;
     let list = repo.points()?;
     let (before, after) = (resolve(&list, &wanted(&args.before))?, resolve(&list, &wanted(&args.after))?);
-    let browser = Browser::new(&repo)?;
+    let browser = Browser::new(&repo, &context.cancel)?;
     let below = below(args.below.as_ref());
     let mut out = stdout();
     if context.global.json {
@@ -170,8 +170,12 @@ pub fn cat(context: &Context<'_>, args: &args::Cat) -> Result<Exit> {
     let list = repo.points()?;
     let point = resolve(&list, &wanted(&args.point))?;
     let mut out = stdout();
-    let written =
-        Browser::new(&repo)?.cat(point, &args.entry.source, args.entry.path.as_ref(), &mut Stdout(&mut out));
+    let written = Browser::new(&repo, &context.cancel)?.cat(
+        point,
+        &args.entry.source,
+        args.entry.path.as_ref(),
+        &mut Stdout(&mut out),
+    );
     written.map_err(|e| if e.io_kind().is_some() { e.on("standard output") } else { e })?;
     out.flush().map_err(stdout_error)?;
     Ok(Exit::Done)

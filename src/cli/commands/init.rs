@@ -20,13 +20,16 @@ use crate::report::Human;
 use crate::report::outcome;
 use crate::stores::wrap::RetryPolicy;
 use crate::stores::{self, Location};
-use crate::sys::{OsEntropy, RealClock, RealProcess};
+use crate::sys::{self, OsEntropy, RealClock, RealProcess};
 
 /// Makes a repository, its recovery kit, this host's keys and `muster.toml`.
 pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     let files = Files::plan(global, args)?;
     let cancel = cancel_on_signals()?;
     let store_url = args.store.clone();
+    if let Passphrase::From(reference) = &args.passphrase {
+        sys::withhold(reference);
+    }
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
         Passphrase::None => None,

@@ -13,7 +13,7 @@ use crate::model::{Error, ErrorKind, Result, Secret, SecretRef};
 use crate::repo::keys::{AnyRecipient, HostKeys, KeyRequest};
 use crate::repo::sign::SignKey;
 use crate::report::outcome::KeyChange;
-use crate::sys::{OsEntropy, RealClock, RealProcess};
+use crate::sys::{self, OsEntropy, RealClock, RealProcess};
 
 /// Longest key request that is read.
 const REQUEST_MAX_BYTES: u64 = 64 << 10;
@@ -111,6 +111,11 @@ fn reference(args: &args::Key) -> Option<&SecretRef> {
         | args::Key::Revoke { root, .. }
         | args::Key::Rotate { root, .. } => root.as_ref(),
     }
+}
+
+/// Programs that fetch other keys do not see where the root key is.
+pub fn withhold_root(args: &args::Key) {
+    reference(args).into_iter().for_each(sys::withhold);
 }
 
 /// The root key: of `--root`, else of the recovery kit given with `--identity`.

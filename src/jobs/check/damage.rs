@@ -50,6 +50,8 @@ pub(super) struct Damage {
     bad_blobs: HashSet<(PackId, u32)>,
     packs: BTreeMap<PackId, Noted>,
     hurt: BTreeMap<Cause, Hurt>,
+    /// Packs in the store that no index object names.
+    pub(super) unknown: usize,
 }
 
 impl Damage {
@@ -61,6 +63,7 @@ impl Damage {
             bad_blobs: HashSet::new(),
             packs: BTreeMap::new(),
             hurt: BTreeMap::new(),
+            unknown: 0,
         }
     }
 
@@ -125,14 +128,14 @@ impl Damage {
                     };
                     found.problems.push(hurt.problem(object, what.to_owned()));
                 }
-                Cause::Index => report_unindexed(hurt, refused, found),
+                Cause::Index => report_unindexed(hurt, self.unknown, refused, found),
             }
         }
     }
 }
 
 /// Chunks that no index object knows: where just one was refused, that one is to blame.
-fn report_unindexed(hurt: Hurt, refused: &[ObjectName], found: &mut Findings) {
+fn report_unindexed(hurt: Hurt, unknown: usize, refused: &[ObjectName], found: &mut Findings) {
     let blamed = match refused {
         [only] => found.problems.iter_mut().find(|p| p.object == only.as_str()),
         _ => None,
@@ -144,8 +147,18 @@ fn report_unindexed(hurt: Hurt, refused: &[ObjectName], found: &mut Findings) {
             problem.paths_hurt = whole.paths_hurt;
         }
         None => {
-            let what = "no index object knows some of the chunks that points need: an index object is gone or damaged, \
-                        or the packs are gone (run `muster repair index`, then `muster check`)";
+            let what = match unknown + refused.len() {
+                0 => {
+                    "no index object knows some of the chunks that points need, and every pack that is there is in the index: \
+                     the packs that held them are gone for good, unless a copy of the repository has them. `muster repair index` \
+                     cannot bring them back; a backup with --force-read stores anew what the sources still have, and what \
+                     only older points had stays lost"
+                }
+                _ => {
+                    "no index object knows some of the chunks that points need: an index object is gone or damaged, \
+                     or the packs are gone (run `muster repair index`, then `muster check`)"
+                }
+            };
             found.problems.push(hurt.problem(layout::INDEX.to_owned(), what.to_owned()));
         }
     }

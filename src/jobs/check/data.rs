@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Error, ErrorKind, PackId, Result};
+use crate::ports::Cancel;
 use crate::repo::format::BlobRecord;
 use crate::repo::index::{Index, Row};
 use crate::repo::layout::{self, PackKind};
@@ -23,6 +24,8 @@ use super::{CheckRequest, DataSelection, Findings, finding, reason};
 
 /// What an index row takes in memory, about.
 const ROW_MEMORY_BYTES: u64 = 128;
+/// After so many rows it is looked whether somebody asks to stop.
+const ROWS_BETWEEN_LOOKS: usize = 1 << 16;
 
 /// How much was read.
 #[derive(Default)]
@@ -70,8 +73,8 @@ pub(super) fn read(
     }
     let bytes = chosen.iter().map(|w| w.size).sum();
     request.progress.stage("read packs", Some(chosen.len() as u64), Some(bytes));
-    for mut batch in batches(index, chosen, request.memory_bytes)? {
-        fill_rows(index, &mut batch)?;
+    for mut batch in batches(index, chosen, request)? {
+        fill_rows(index, &mut batch, request.cancel)?;
         for (wanted, verdict) in read_batch(repo, index, request, batch)? {
             if verdict.is_gone && damage.given_up.contains(&wanted.id) {
                 // A pruner deleted it after it was listed.
@@ -123,14 +126,14 @@ fn leading(bytes: &[u8; 32]) -> u64 {
 }
 
 /// Packs in batches whose index rows fit into memory together.
-fn batches(index: &Index, packs: Vec<Wanted>, memory_bytes: u64) -> Result<Vec<Vec<Wanted>>> {
+fn batches(index: &Index, packs: Vec<Wanted>, request: &CheckRequest<'_>) -> Result<Vec<Vec<Wanted>>> {
     let mut rows: HashMap<PackId, u64> = packs.iter().map(|w| (w.id, 0)).collect();
-    each_row(index, &mut |row| {
+    each_row(index, request.cancel, &mut |row| {
         if let Some(n) = rows.get_mut(&row.at.pack) {
             *n += 1;
         }
     })?;
-    let rows_max = (memory_bytes / 4 / ROW_MEMORY_BYTES).max(1);
+    let rows_max = (request.memory_bytes / 4 / ROW_MEMORY_BYTES).max(1);
     let (mut batches, mut batch, mut held) = (Vec::new(), Vec::new(), 0);
     for pack in packs {
         let n = rows.get(&pack.id).copied().unwrap_or(0);
@@ -145,21 +148,24 @@ fn batches(index: &Index, packs: Vec<Wanted>, memory_bytes: u64) -> Result<Vec<V
     Ok(batches)
 }
 
-fn each_row(index: &Index, visit: &mut dyn FnMut(Row)) -> Result<()> {
+fn each_row(index: &Index, cancel: &Cancel, visit: &mut dyn FnMut(Row)) -> Result<()> {
     for segment in index.segments() {
         for i in 0..segment.len() {
+            if i % ROWS_BETWEEN_LOOKS == 0 {
+                cancel.check()?;
+            }
             visit(segment.row(i)?);
         }
     }
     Ok(())
 }
 
-fn fill_rows(index: &Index, batch: &mut [Wanted]) -> Result<()> {
+fn fill_rows(index: &Index, batch: &mut [Wanted], cancel: &Cancel) -> Result<()> {
     let mut numbers = HashMap::new();
     for (number, pack) in batch.iter().enumerate() {
         numbers.insert(pack.id, number);
     }
-    each_row(index, &mut |row| {
+    each_row(index, cancel, &mut |row| {
         if let Some(pack) = numbers.get(&row.at.pack).and_then(|number| batch.get_mut(*number)) {
             pack.rows.push(row);
         }
@@ -183,8 +189,15 @@ fn read_batch(
             request.cancel.check()?;
             let wanted = &batch[number];
             let permit = budget.take(wanted.size.min(PACK_MAX_BYTES))?;
-            let verdict =
-                Proof { repo, index, zstd: &mut zstd, wanted, verdict: PackVerdict::default() }.run()?;
+            let verdict = Proof {
+                repo,
+                index,
+                zstd: &mut zstd,
+                wanted,
+                cancel: request.cancel,
+                verdict: PackVerdict::default(),
+            }
+            .run()?;
             drop(permit);
             request.progress.add(1, wanted.size);
             verdicts.lock().unwrap_or_else(PoisonError::into_inner).push((number, verdict));
@@ -221,6 +234,7 @@ struct Proof<'a> {
     index: &'a Index,
     zstd: &'a mut Zstd,
     wanted: &'a Wanted,
+    cancel: &'a Cancel,
     verdict: PackVerdict,
 }
 
@@ -280,6 +294,7 @@ impl Proof<'_> {
         }
         let mut offset = 0usize;
         for (number, record) in opened.records.iter().enumerate() {
+            self.cancel.check()?;
             if let Err(error) =
                 trusted.verify_writer_past_or_present(&opened.directory.blobs[number], Kind::Blob, None)
             {

@@ -9,7 +9,7 @@ use crate::ports::ObjectMeta;
 use crate::repo::cbor;
 use crate::repo::format::{Condemned, Epoch, EpochKind, EpochState, Session, Tombstone};
 use crate::repo::index::Index;
-use crate::repo::keys::parse_epoch_identity;
+use crate::repo::keys::{HostKeys, parse_epoch_identity};
 use crate::repo::layout;
 use crate::repo::limits::SMALL_OBJECT_MAX_BYTES;
 use crate::repo::points::PointList;
@@ -17,7 +17,7 @@ use crate::repo::repository::Repository;
 use crate::repo::seal;
 use crate::repo::session::Condemnation;
 use crate::repo::sign::{Envelope, Kind};
-use crate::report::human::counted;
+use crate::report::human::{count, counted};
 
 use super::damage::Damage;
 use super::{CheckRequest, Findings, finding, reason};
@@ -131,7 +131,12 @@ fn key_problem(
         Err(error) => return Ok(Some(reason(&error))),
     };
     found.read(sealed.len() as u64);
-    let own = repo.host().filter(|host| host.sign.party() == *who);
+    // Keys that were replaced open nothing of their party any more, and prove nothing.
+    let is_current = |host: &&HostKeys| {
+        let trusted = repo.trusted();
+        trusted.is_writers(&host.sign) || trusted.drill_key(who) == Some(&host.sign.public())
+    };
+    let own = repo.host().filter(|host| host.sign.party() == *who).filter(is_current);
     let opened = match own {
         Some(host) => seal::decrypt(&[&host.identity], &sealed),
         None if recipient.is_some_and(|text| request.identities.has(text)) => {
@@ -379,7 +384,7 @@ pub(super) fn packs(
                         format!(
                             "it has {}, and the index says {}: it was truncated or changed",
                             counted(size, "byte"),
-                            pack.size
+                            count(pack.size)
                         ),
                     );
                 }
@@ -387,6 +392,7 @@ pub(super) fn packs(
             }
         }
     }
+    damage.unknown = unknown.len();
     if !unknown.is_empty() {
         let mut names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
         names.sort();

@@ -129,7 +129,7 @@ pub(super) fn points(
 ) -> Result<()> {
     let good: Vec<_> = points.points.iter().filter(|p| !p.is_void).collect();
     request.progress.stage("check points", Some(good.len() as u64), None);
-    let reader = Reader::new(repo, index, (request.memory_bytes / 4) as usize);
+    let reader = Reader::new(repo, index, (request.memory_bytes / 4) as usize).until(request.cancel);
     let known_max = (request.memory_bytes / 4 / PAGE_MEMORY_BYTES) as usize;
     let mut walker =
         Walker { index, reader: &reader, damage, cancel: request.cancel, known: HashMap::new(), known_max };

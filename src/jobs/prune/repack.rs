@@ -200,9 +200,10 @@ pub(super) fn compact(
         threads: request.threads,
         uploads: UPLOADS,
         dry_run: false,
+        cancel: request.cancel.clone(),
         avoid: wanted.blobs.clone(),
     };
-    let reader = Reader::new(repo, &view.index, (request.memory_bytes / 4) as usize);
+    let reader = Reader::new(repo, &view.index, (request.memory_bytes / 4) as usize).until(request.cancel);
     pipeline::run(repo, &view.index, options, counters.clone(), |pipeline| {
         for (kind, chunks) in &wanted.chunks {
             pipeline.store_again(*kind, &reader, chunks, &mut || {

@@ -64,7 +64,7 @@ impl View {
             let removed_since = began.plus_secs(-i64::from(times.grace_secs));
             let census = Census::new(&index, &packs, &condemnation, leaving)?;
             let mut count = Count { repo, request, census: census.with_compactable(request.compact) };
-            let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize);
+            let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize).until(request.cancel);
             let good: Vec<&StoredPoint> = points.points.iter().filter(|p| !p.is_void).collect();
             request.progress.stage("count what points need", Some(good.len() as u64), None);
             for stored in good {

@@ -12,6 +12,7 @@ use crate::policy::suggest::nearest;
 
 use super::excerpt::Page;
 use super::raw::{Opaque, OpaqueTable, Raw, RawEngine, RawJob, RawRepository, RawRetention, RawSource};
+use super::secrets;
 use super::{
     COMPRESSION_DEFAULT, CommandConfig, Config, EngineConfig, FilesConfig, HOOK_TIMEOUT_DEFAULT_SECS,
     JobConfig, KINDS, MEMORY_DEFAULT_BYTES, RepositoryConfig, SourceConfig, SourceKind,
@@ -228,7 +229,7 @@ impl<'a> Check<'a> {
             let Some(text) = value.get_ref().text() else {
                 return Err(self.error(value, "expected text in quotes"));
             };
-            if is_secret_variable(name.get_ref()) || has_url_password(text) {
+            if secrets::is_variable(name.get_ref()) || secrets::has_url_password(text) {
                 return Err(self
                     .error(
                         name,
@@ -268,7 +269,8 @@ impl<'a> Check<'a> {
         if list.get_ref().first().is_none_or(|program| program.get_ref().is_empty()) {
             return Err(self.error(list, "the command is empty").hint("write [\"program\", \"argument\"]"));
         }
-        match list.get_ref().iter().find(|arg| is_secret_argument(arg.get_ref())) {
+        let words: Vec<&str> = list.get_ref().iter().map(|arg| arg.get_ref().as_str()).collect();
+        match secrets::in_arguments(&words).and_then(|at| list.get_ref().get(at)) {
             Some(arg) => Err(self
                 .error(arg, "an argument holds a password; everyone on the machine can read arguments")
                 .hint("give it to the program by env = { NAME = \"env:…\" }, or by a file that it reads")),
@@ -370,6 +372,10 @@ pub(super) fn join_text(base: &Path, path: &str) -> String {
 
 /// Whether `store` is an address, and one that holds no password.
 pub(super) fn check_store(store: &str) -> std::result::Result<(), (&'static str, &'static str)> {
+    // A folder of this machine, by its path alone.
+    if store.starts_with('/') {
+        return Ok(());
+    }
     let Some((scheme, rest)) = store.split_once("://") else {
         return Err(("this is not a store's address", "write file:///path or s3://bucket/prefix"));
     };
@@ -384,34 +390,6 @@ pub(super) fn check_store(store: &str) -> std::result::Result<(), (&'static str,
 
 fn is_file_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && name.len() <= 255 && !name.contains(['/', '\0'])
-}
-
-/// Whether a variable of this name usually holds a secret.
-fn is_secret_variable(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let words = ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN"];
-    let ends = ["API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"];
-    name.split('_').any(|part| words.iter().any(|word| part.ends_with(word)))
-        || ends.iter().any(|end| name.ends_with(end))
-}
-
-fn is_secret_argument(argument: &str) -> bool {
-    let option = argument.strip_prefix("--").and_then(|rest| rest.split_once('='));
-    let is_option =
-        option.is_some_and(|(name, value)| !value.is_empty() && is_secret_variable(&name.replace('-', "_")));
-    is_option || has_url_password(argument)
-}
-
-/// Whether the text holds `scheme://user:password@`.
-fn has_url_password(text: &str) -> bool {
-    text.match_indices("://").any(|(at, mark)| {
-        let rest = &text[at + mark.len()..];
-        let authority = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
-        authority
-            .rsplit_once('@')
-            .and_then(|(user, _)| user.split_once(':'))
-            .is_some_and(|(_, password)| !password.is_empty())
-    })
 }
 
 fn files_keys(raw: &RawSource) -> [(&'static str, Option<Range<usize>>); 6] {

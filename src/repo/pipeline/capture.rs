@@ -37,9 +37,7 @@ pub(super) struct Batch {
 pub(super) fn reader(shared: &Shared<'_>, work: &Work, seal: &Sender<SealJob>) -> Result<()> {
     let mut cutter = Cutter::new(shared, seal);
     for batch in work {
-        if shared.has_failed() {
-            return Err(stopped());
-        }
+        shared.go_on()?;
         let mut entries = Vec::with_capacity(batch.items.len());
         let mut failed = None;
         for item in batch.items {

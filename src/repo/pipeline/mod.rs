@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::model::{ChunkId, Content, EpochId, Error, PackId, PartyId, Result};
+use crate::ports::Cancel;
 
 use super::format::{EpochKind, Totals};
 use super::index::{Index, Location};
@@ -45,6 +46,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Blobs that new chunks are not deduplicated against, beside those that marks name.
     pub avoid: HashSet<BlobAt>,
+    /// Set when somebody asks to stop: every stage ends, and what is stored by then is indexed.
+    pub cancel: Cancel,
 }
 
 /// What a reader thread and a sealer hold beside the budget: a buffer of 8 MiB, a blob compressed and
@@ -216,8 +219,14 @@ impl<'r> Shared<'r> {
         self.budget.close();
     }
 
+    /// Whether nothing more can succeed: something failed, or somebody asked to stop.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+        self.failed.load(Ordering::Acquire) || self.options.cancel.is_cancelled()
+    }
+
+    /// An error once nothing more can succeed.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if self.has_failed() { Err(budget::stopped()) } else { Ok(()) }
     }
 
     fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
@@ -371,15 +380,20 @@ pub fn run<T>(
     });
     // What really went wrong is the first failure, unless the body has a reason of its own.
     let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (result, failure) {
+    let error = match (result, failure) {
         (Ok(value), None) => {
             let referenced = shared.referenced.into_inner().unwrap_or_else(PoisonError::into_inner);
-            Ok(Written { value, referenced })
+            return Ok(Written { value, referenced });
         }
-        (Ok(_), Some(failure)) => Err(failure),
-        (Err(error), Some(failure)) if is_echo(&error) => Err(failure),
-        (Err(error), _) => Err(error),
+        (Ok(_), Some(failure)) => failure,
+        (Err(error), Some(failure)) if is_echo(&error) => failure,
+        (Err(error), _) => error,
+    };
+    // A stage that stops because somebody asked it to says only that it stopped.
+    if is_echo(&error) {
+        shared.options.cancel.check()?;
     }
+    Err(error)
 }
 
 fn is_echo(error: &Error) -> bool {
@@ -446,6 +460,7 @@ mod tests {
                     uploads: 2,
                     dry_run: false,
                     avoid: HashSet::new(),
+                    cancel: Cancel::default(),
                 };
                 let fitted = asked.fitted();
                 assert!(fitted.threads >= 1 && fitted.threads <= threads.max(1));

@@ -49,9 +49,7 @@ struct Workbench {
 pub(super) fn sealer(shared: &Shared<'_>, jobs: &Receiver<SealJob>, out: &Sender<Sealed>) -> Result<()> {
     let mut bench = Workbench { zstd: shared.repo.new_zstd()?, frame: Vec::new(), opened: Vec::new() };
     for job in jobs {
-        if shared.has_failed() {
-            return Err(stopped());
-        }
+        shared.go_on()?;
         let Some(sealed) = seal_job(shared, &mut bench, job)? else { continue };
         out.send(sealed).map_err(|_| stopped())?;
     }
@@ -113,6 +111,7 @@ pub(super) fn packer(shared: &Shared<'_>, blobs: &Receiver<Sealed>, out: &Sender
     let target = shared.options.pack_target_bytes();
     let mut open: HashMap<PackKind, (PackBuilder, Vec<Permit>)> = HashMap::new();
     for Sealed { kind, blob, permit } in blobs {
+        shared.go_on()?;
         let (builder, permits) = open.entry(kind).or_insert_with(|| (PackBuilder::new(kind), Vec::new()));
         builder.push(blob);
         permits.push(permit);
@@ -121,9 +120,7 @@ pub(super) fn packer(shared: &Shared<'_>, blobs: &Receiver<Sealed>, out: &Sender
             close(shared, &mut zstd, full, out)?;
         }
     }
-    if shared.has_failed() {
-        return Err(stopped());
-    }
+    shared.go_on()?;
     for (_, rest) in open {
         close(shared, &mut zstd, rest, out)?;
     }
@@ -143,9 +140,7 @@ fn close(
 
 pub(super) fn uploader(shared: &Shared<'_>, packs: &Receiver<Ready>, out: &Sender<Stored>) -> Result<()> {
     for Ready { pack, permits } in packs {
-        if shared.has_failed() {
-            return Err(stopped());
-        }
+        shared.go_on()?;
         let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
         // An object of this name has these bytes: the name is their hash.
         shared.repo.store().put(&layout::pack(pack.kind, &pack.id), &parts)?;

@@ -243,6 +243,7 @@ impl ChunkStream<'_, '_, '_> {
 impl StreamWriter for ChunkStream<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         for piece in bytes.chunks(READ_BYTES) {
+            self.cutter.shared.go_on()?;
             self.room(piece.len()).copy_from_slice(piece);
             self.took(piece.len())?;
         }
@@ -256,6 +257,7 @@ impl StreamWriter for ChunkStream<'_, '_, '_> {
     ) -> Result<std::result::Result<u64, std::io::Error>> {
         let mut total = 0;
         while total < limit {
+            self.cutter.shared.go_on()?;
             let want = (limit - total).min(READ_BYTES as u64) as usize;
             let n = match from.read(self.room(want)) {
                 Ok(0) => break,

@@ -125,6 +125,8 @@ pub struct RepairIndex {
     pub was_whole: bool,
     /// Packs whose directory was read.
     pub packs_read: u64,
+    /// Packs whose directory could not be read.
+    pub packs_unread: u64,
     /// Chunks found that no index knew.
     pub chunks_found: u64,
     /// Index entries dropped because their pack is gone.
@@ -148,20 +150,28 @@ impl Outcome for RepairIndex {
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
         self.problems.iter().try_for_each(|problem| problem.render(out))?;
+        let packs = counted(self.packs_read + self.packs_unread, "pack");
+        let packs = match self.packs_unread {
+            0 => packs,
+            unread => format!("{packs} ({} could not be read)", count(unread)),
+        };
         if self.was_whole {
             return writeln!(
                 out,
-                "the index is whole: it says of {} what they say themselves; nothing to write, in {}",
-                counted(self.packs_read, "pack"),
+                "{}: it says of {packs} what they say themselves; nothing to write, in {}",
+                if self.packs_unread == 0 {
+                    "the index is whole"
+                } else {
+                    "the index is as whole as it can be"
+                },
                 duration(self.duration_secs)
             );
         }
         writeln!(
             out,
-            "{} {} of {}: {} found, {} dropped, in {}",
+            "{} {} of {packs}: {} found, {} dropped, in {}",
             if self.dry_run { "would write" } else { "wrote" },
             counted(self.index_objects, "index object"),
-            counted(self.packs_read, "pack"),
             counted(self.chunks_found, "chunk"),
             count(self.chunks_dropped),
             duration(self.duration_secs)

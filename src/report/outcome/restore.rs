@@ -38,6 +38,9 @@ pub struct RestoreSource {
     pub bytes: u64,
     /// Entries that were as they should be.
     pub unchanged: u64,
+    /// Of those two, folders beside what was asked for.
+    #[serde(skip)]
+    pub folders_beside: u64,
     /// Entries removed.
     pub removed: u64,
     /// Entries compared with the point afterwards and found equal; with `--verify`.
@@ -88,9 +91,9 @@ impl RestoreSource {
         self.failed > 0 || self.error.is_some()
     }
 
-    /// Failed, with nothing of it in its place.
+    /// Failed, with nothing of it in its place: the folders around it do not count.
     fn is_nothing(&self) -> bool {
-        self.is_bad() && self.items == 0 && self.unchanged == 0
+        self.is_bad() && self.items + self.unchanged <= self.folders_beside
     }
 
     fn render(&self, verb: &str, out: &mut dyn Write) -> io::Result<()> {

@@ -313,6 +313,7 @@ fn check_outcome() {
     };
     assert_eq!(check.exit(), Exit::Partial);
     let repair = RepairIndex {
+        packs_unread: 0,
         dry_run: true,
         was_whole: false,
         packs_read: 3,

@@ -128,8 +128,8 @@ impl Capture {
         cancel: &Cancel,
     ) -> Result<()> {
         for batch in batches {
-            cancel.check()?;
             for item in batch {
+                cancel.check()?;
                 self.take(item, sink)?;
             }
         }

@@ -46,6 +46,12 @@ impl Limit {
         self.slots.as_ref().map(Slots::take)
     }
 
+    /// As [`wait`](Self::wait), but once somebody asks to stop nothing waits any more: what is put then
+    /// makes an orderly end (an index of what is stored, the end of a session).
+    fn wait_to_put(&self, bytes: u64) -> Result<()> {
+        if self.pace.is_ending() { Ok(()) } else { self.wait(self.upload.as_ref(), bytes) }
+    }
+
     /// Waits until `bucket` lets something through again.
     fn wait(&self, bucket: Option<&Bucket>, bytes: u64) -> Result<()> {
         let Some(bucket) = bucket else { return Ok(()) };
@@ -128,7 +134,7 @@ impl Store for Limit {
 
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<Put> {
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
-        self.wait(self.upload.as_ref(), bytes)?;
+        self.wait_to_put(bytes)?;
         let _slot = self.slot();
         self.inner.put(name, parts)
     }

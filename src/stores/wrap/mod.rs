@@ -25,6 +25,10 @@ pub trait Pace: Send + Sync {
     fn elapsed(&self) -> Duration;
     /// Waits. An error (`Interrupted`) if someone asked us to stop meanwhile.
     fn sleep(&self, duration: Duration) -> Result<()>;
+    /// Whether someone asked us to stop.
+    fn is_ending(&self) -> bool {
+        false
+    }
 }
 
 /// The real passing of time.
@@ -56,6 +60,10 @@ impl Pace for RealPace {
             }
             std::thread::sleep(left.min(SLICE));
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 }
 

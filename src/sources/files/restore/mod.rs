@@ -111,10 +111,18 @@ fn is_fatal(error: &io::Error) -> bool {
 /// Opens the target, after refusing one that is in use. `None`: a dry run whose target
 /// is not there.
 fn prepare_target(facts: &Facts, request: &RestoreRequest) -> Result<Option<Beneath>> {
+    let hint = match request.target {
+        RestoreTarget::Folder(_) => {
+            "name an empty folder, or give --replace to replace what has the same name"
+        }
+        RestoreTarget::Original => {
+            "give --replace to replace what has the same name, or --to FOLDER to restore elsewhere"
+        }
+    };
     let refused = |path: &Path| {
         Error::new(ErrorKind::Refused, "restore into", "there is something already")
             .on(path.display().to_string())
-            .hint("name an empty folder, or give --replace to replace what has the same name")
+            .hint(hint)
     };
     let folder = match &request.target {
         RestoreTarget::Folder(folder) => folder.as_path(),
@@ -187,6 +195,11 @@ struct Found {
     owners_refused: u64,
     sockets: u64,
     notes_more: u64,
+    /// Directories that are in place, and how many of them only lead to what is wanted.
+    directories: u64,
+    directories_on_the_way: u64,
+    /// Whether anything but directories is wanted.
+    wants_more: bool,
 }
 
 /// What all threads of one restore share.
@@ -263,6 +276,11 @@ impl Restore<'_> {
                 return;
             }
         }
+        if entry.kind == EntryKind::Directory {
+            let mut found = lock(&self.found);
+            found.directories += 1;
+            found.directories_on_the_way += u64::from(!self.request.selection.takes(&entry.path));
+        }
         if entry.attrs.as_ref().is_some_and(|attrs| attrs.nlink > 1) && entry.kind != EntryKind::Directory {
             lock(&self.linkable).insert(entry.path.clone());
         }
@@ -293,6 +311,9 @@ impl Restore<'_> {
     fn into_report(self) -> RestoreReport {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut report = found.report;
+        // What the lost parts of a catalogue list is taken for more than directories.
+        let wants_more = found.wants_more || found.lost.is_some();
+        report.folders_beside = if wants_more { found.directories } else { found.directories_on_the_way };
         if let Some(why) = found.lost {
             // First, so that no bound leaves it out.
             report.failures.insert(0, ("the catalogue".to_owned(), why));
@@ -422,6 +443,7 @@ impl<'r, 'a> Director<'r, 'a> {
             }
         }
         if entry.kind != EntryKind::Directory {
+            lock(&restore.found).wants_more = true;
             self.reach_parent(&entry)?;
         }
         match &entry.kind {

@@ -15,7 +15,7 @@ use super::super::{compare, is_damage};
 use super::meta::{self, Place};
 use super::{Restore, is_fatal};
 use crate::model::{Entry, EntryKind, Error};
-use crate::ports::{Conflict, StreamSink};
+use crate::ports::{Cancel, Conflict, StreamSink};
 
 /// Why a thing was not put back.
 pub enum Problem {
@@ -188,7 +188,7 @@ impl Restore<'_> {
         range: std::ops::Range<u64>,
         is_sized: bool,
     ) -> Result<(), Problem> {
-        let mut out = FileSink { fd: draft.fd.as_fd(), end: range.start, failed: None };
+        let mut out = FileSink { fd: draft.fd.as_fd(), end: range.start, failed: None, cancel: self.cancel };
         if !range.is_empty() {
             let read = self.from.read(entry, range.start, range.end - range.start, &mut out);
             if let Some(error) = out.failed {
@@ -373,10 +373,12 @@ struct FileSink<'a> {
     fd: BorrowedFd<'a>,
     end: u64,
     failed: Option<io::Error>,
+    cancel: &'a Cancel,
 }
 
 impl StreamSink for FileSink<'_> {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> crate::model::Result<()> {
+        self.cancel.check()?;
         let mut at = offset;
         let mut rest = bytes;
         while !rest.is_empty() {
