@@ -2,7 +2,7 @@
 
 #[path = "support/s3_server.rs"]
 mod s3_server;
-#[path = "support/wrong_server.rs"]
-mod wrong_server;
 #[path = "conformance/stores/mod.rs"]
 mod stores;
+#[path = "support/wrong_server.rs"]
+mod wrong_server;

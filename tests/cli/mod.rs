@@ -7,6 +7,7 @@ mod flows;
 mod forge;
 mod hooks;
 mod hostile;
+mod s3;
 mod secrets;
 mod signals;
 mod tree;

@@ -125,7 +125,8 @@ impl WrongServer {
 
     /// With TLS, and this certificate.
     pub fn start_tls(certificate_pem: &str, key_pem: &str) -> Self {
-        let certificates = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).map(Result::unwrap).collect();
+        let certificates =
+            CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -153,7 +154,9 @@ impl WrongServer {
         let wrap = Arc::new(wrap);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (Ok(stream), state, script, wrap) = (stream, shared.clone(), script.clone(), wrap.clone()) else {
+                let (Ok(stream), state, script, wrap) =
+                    (stream, shared.clone(), script.clone(), wrap.clone())
+                else {
                     return;
                 };
                 thread::spawn(move || {
@@ -294,9 +297,9 @@ fn answer(state: &mut State, asked: &Asked) -> Answer {
         ("POST", Some(_)) => {
             let parts = state.uploads.remove(&key).unwrap();
             state.objects.insert(key.clone(), parts.into_values().flatten().collect());
-            ok(200).header("content-type", "application/xml").body(
-                "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>",
-            )
+            ok(200)
+                .header("content-type", "application/xml")
+                .body("<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>")
         }
         ("DELETE", Some(_)) => {
             state.uploads.remove(&key);
@@ -319,7 +322,9 @@ fn answer(state: &mut State, asked: &Asked) -> Answer {
             Some(bytes) => {
                 let typed = |answer: Answer| answer.header("content-type", "application/octet-stream");
                 match asked.header("range").strip_prefix("bytes=").and_then(|range| range.split_once('-')) {
-                    None => typed(ok(200)).header("content-length", &bytes.len().to_string()).body(bytes.clone()),
+                    None => {
+                        typed(ok(200)).header("content-length", &bytes.len().to_string()).body(bytes.clone())
+                    }
                     Some((from, to)) => {
                         let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
                         let to = to.min(bytes.len().saturating_sub(1));

@@ -335,7 +335,9 @@ fn dispatch<E: StdError + Send + Sync + 'static>(
         // The keys are fetched by us, and that error says itself what is wrong.
         let error = Error::new(failed.kind(), failed.what(), failed.why());
         let error = error.on(failed.subject().unwrap_or("the keys of the store"));
-        return error.hint(failed.remedy().unwrap_or("look at the keys' references in [repository.s3]")).into();
+        return error
+            .hint(failed.remedy().unwrap_or("look at the keys' references in [repository.s3]"))
+            .into();
     }
     if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
         return no_keys(doing, failed);
@@ -352,6 +354,9 @@ fn dispatch<E: StdError + Send + Sync + 'static>(
     let words = last_words(error);
     let is_name = words.contains("dns error") || words.contains("lookup") || words.contains("resolve");
     let hint = match is_name {
+        _ if words.contains("tls handshake eof") => {
+            "does the server speak TLS at this port? if not, the endpoint begins with http://"
+        }
         true => {
             "is the endpoint right? where the bucket would stand in the host's name, path_style = true puts it into the path"
         }
@@ -398,7 +403,7 @@ fn untrusted(doing: &Doing, error: &rustls::Error) -> Failure {
         .failure(doing, None, None);
     };
     let hint = match bad {
-        C::UnknownIssuer => {
+        C::UnknownIssuer | C::BadSignature => {
             "put the certificate of the authority that signed it into a file and name it as ca_file in [repository.s3]; \
              for a public store install the system's certificates (package ca-certificates)"
         }

@@ -284,4 +284,3 @@ impl Drop for Putting<'_> {
         self.store.put_ended.notify_all();
     }
 }
-

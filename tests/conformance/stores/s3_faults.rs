@@ -75,7 +75,8 @@ fn is_clear(what: &str, error: &Error) {
 
 #[test]
 fn a_store_that_is_away_for_a_while_is_waited_for() {
-    let (server, store) = on(|n, _, good| if n < 12 { Answer::error(503, "ServiceUnavailable") } else { good });
+    let (server, store) =
+        on(|n, _, good| if n < 12 { Answer::error(503, "ServiceUnavailable") } else { good });
     let (store, pace) = retrying(store, RetryPolicy::patient());
     assert_eq!(store.put(&name("points/A"), &[b"x"]).unwrap(), Put::Created);
     assert_eq!(store.get(&name("points/A"), 1).unwrap(), b"x");
@@ -88,9 +89,12 @@ fn a_store_that_is_away_for_a_while_is_waited_for() {
 fn ten_minutes_of_503_are_ridden_out() {
     let pace = Arc::new(NoWait::default());
     let clock = pace.clone();
-    let (_server, store) = on(move |_, _, good| {
-        if clock.elapsed() < Duration::from_secs(600) { Answer::html(503) } else { good }
-    });
+    let (_server, store) =
+        on(
+            move |_, _, good| {
+                if clock.elapsed() < Duration::from_secs(600) { Answer::html(503) } else { good }
+            },
+        );
     let store = Retry::new(Arc::new(store), RetryPolicy::patient(), Arc::new(OsEntropy), pace);
     assert_eq!(store.put(&name("packs/data/aa/x"), &[b"x"]).unwrap(), Put::Created);
 }
@@ -196,12 +200,14 @@ fn a_list_that_was_cut_is_an_error_and_not_a_short_list() {
 #[test]
 fn lists_that_cannot_be_right_are_refused() {
     let page = |inner: &str| {
-        Answer::new(200).header("content-type", "application/xml").body(format!(
-            "<ListBucketResult><Name>bucket</Name>{inner}</ListBucketResult>"
-        ))
+        Answer::new(200)
+            .header("content-type", "application/xml")
+            .body(format!("<ListBucketResult><Name>bucket</Name>{inner}</ListBucketResult>"))
     };
     let entry = |key: &str| {
-        format!("<Contents><Key>{key}</Key><LastModified>2026-11-21T08:00:00Z</LastModified><Size>1</Size></Contents>")
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-11-21T08:00:00Z</LastModified><Size>1</Size></Contents>"
+        )
     };
     for (what, inner) in [
         ("not in order", format!("{}{}", entry("app/b"), entry("app/a"))),
@@ -209,7 +215,11 @@ fn lists_that_cannot_be_right_are_refused() {
         ("not asked for", entry("other/b")),
         ("more, and no token", format!("<IsTruncated>true</IsTruncated>{}", entry("app/b"))),
         ("no time", "<Contents><Key>app/b</Key><Size>1</Size></Contents>".to_owned()),
-        ("no size", "<Contents><Key>app/b</Key><LastModified>2026-11-21T08:00:00Z</LastModified></Contents>".to_owned()),
+        (
+            "no size",
+            "<Contents><Key>app/b</Key><LastModified>2026-11-21T08:00:00Z</LastModified></Contents>"
+                .to_owned(),
+        ),
     ] {
         let (_server, store) = on(move |_, _, _| page(&inner));
         let error = store.list("", &mut |_| Ok(())).unwrap_err();
@@ -235,7 +245,8 @@ fn a_page_of_html_is_no_store() {
 
 #[test]
 fn a_yes_that_no_store_says_is_not_believed() {
-    let (server, store) = on(|_, _, _| Answer::new(200).header("content-type", "application/json").body("{}"));
+    let (server, store) =
+        on(|_, _, _| Answer::new(200).header("content-type", "application/json").body("{}"));
     let error = store.put(&name("points/A"), &[b"x"]).unwrap_err();
     is_clear("put", &error);
     assert!(error.why().contains("ETag"), "{error}");
@@ -266,7 +277,8 @@ fn a_bucket_in_another_region_is_followed() {
 #[test]
 fn a_region_that_cannot_be_followed_is_explained() {
     // It sends us round in circles, or says no region, or the other error that AWS has for it.
-    let (server, store) = on(|_, _, _| Answer::error(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-west-1"));
+    let (server, store) =
+        on(|_, _, _| Answer::error(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-west-1"));
     let error = store.get(&name("a"), 1).unwrap_err();
     is_clear("circle", &error);
     assert!(error.remedy().unwrap().contains("eu-west-1") && !error.is_retryable(), "{error}");
@@ -333,7 +345,9 @@ fn keys_that_stay_expired_are_a_clear_error() {
 fn keys_that_cannot_be_fetched_say_so_themselves() {
     let server = WrongServer::start(|_, _, good| good);
     let credentials = Credentials::Given(Arc::new(|| {
-        Err(Error::new(ErrorKind::Config, "get the secret", "the variable is not set").on("env:S3_KEY").hint("set it"))
+        Err(Error::new(ErrorKind::Config, "get the secret", "the variable is not set")
+            .on("env:S3_KEY")
+            .hint("set it"))
     }));
     let store = open(S3Options { credentials, ..works(&server.endpoint) });
     for (what, error) in all_errors(&store) {
@@ -378,7 +392,8 @@ fn a_missing_bucket_is_never_an_empty_repository() {
 
 #[test]
 fn conflicts_are_tried_again_and_winners_told() {
-    let (_server, store) = on(|n, _, good| if n == 0 { Answer::error(409, "ConditionalRequestConflict") } else { good });
+    let (_server, store) =
+        on(|n, _, good| if n == 0 { Answer::error(409, "ConditionalRequestConflict") } else { good });
     let (store, _) = retrying(store, RetryPolicy::default());
     assert_eq!(store.put(&name("leases/a"), &[b"x"]).unwrap(), Put::Created);
     assert_eq!(store.put(&name("leases/a"), &[b"y"]).unwrap(), Put::Exists);
@@ -419,7 +434,10 @@ fn a_part_that_fails_is_sent_again() {
     });
     let store = open(S3Options { multipart: Some(PARTS), ..works(&server.endpoint) });
     let content: Vec<u8> = (0..1900u32).map(|i| (i % 251) as u8).collect();
-    assert_eq!(store.put(&name("packs/data/aa/x"), &[&content[..700], &content[700..]]).unwrap(), Put::Created);
+    assert_eq!(
+        store.put(&name("packs/data/aa/x"), &[&content[..700], &content[700..]]).unwrap(),
+        Put::Created
+    );
     assert_eq!(store.get(&name("packs/data/aa/x"), 1900).unwrap(), content);
     assert_eq!(server.unfinished_uploads(), 0);
 }
@@ -427,9 +445,11 @@ fn a_part_that_fails_is_sent_again() {
 #[test]
 fn an_upload_that_fails_is_given_up_at_the_server_too() {
     for fails in ["partNumber=3", "uploadId=u"] {
-        let server = WrongServer::start(move |_, asked, good| match asked.query.contains(fails) && !asked.is("DELETE") {
-            true => Answer::error(403, "AccessDenied"),
-            false => good,
+        let server = WrongServer::start(move |_, asked, good| {
+            match asked.query.contains(fails) && !asked.is("DELETE") {
+                true => Answer::error(403, "AccessDenied"),
+                false => good,
+            }
         });
         let store = open(S3Options { multipart: Some(PARTS), ..works(&server.endpoint) });
         let error = store.put(&name("packs/data/aa/x"), &[&[1; 1900]]).unwrap_err();
@@ -488,7 +508,8 @@ fn a_server_that_does_not_answer_is_given_up() {
         std::thread::sleep(Duration::from_secs(3));
         good
     });
-    let store = open(S3Options { answer_timeout: Some(Duration::from_millis(300)), ..works(&server.endpoint) });
+    let store =
+        open(S3Options { answer_timeout: Some(Duration::from_millis(300)), ..works(&server.endpoint) });
     for (what, error) in all_errors(&store) {
         is_clear(what, &error);
         assert!(error.is_retryable() && error.why().contains("did not answer"), "{what}: {error}");
@@ -526,7 +547,8 @@ fn certificates_are_verified() {
     let ca_file = folder.path().join("ca.pem");
     // Two in one file: all of them count.
     std::fs::write(&ca_file, format!("{}{}", other.pem, authority.pem)).unwrap();
-    let trusting = |server: &WrongServer| S3Options { ca_file: Some(ca_file.clone()), ..works(&server.endpoint) };
+    let trusting =
+        |server: &WrongServer| S3Options { ca_file: Some(ca_file.clone()), ..works(&server.endpoint) };
 
     let good = authority.server("127.0.0.1", |_| {});
     let store = open(trusting(&good));
@@ -549,7 +571,10 @@ fn certificates_are_verified() {
     refused("expired", open(trusting(&expired)), "clock");
     let early = authority.server("127.0.0.1", |params| params.not_before = rcgen::date_time_ymd(2100, 1, 1));
     refused("not yet valid", open(trusting(&early)), "clock");
-    assert!(good.asked().len() == 2 && misnamed.asked().is_empty(), "something was sent to somebody untrusted");
+    assert!(
+        good.asked().len() == 2 && misnamed.asked().is_empty(),
+        "something was sent to somebody untrusted"
+    );
 }
 
 #[test]
