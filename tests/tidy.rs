@@ -101,7 +101,7 @@ fn project_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let skipped = ["target", ".git", "node_modules"].contains(&name.as_str())
+        let skipped = ["target", ".git", ".tools", "node_modules"].contains(&name.as_str())
             || name.ends_with(".proptest-regressions");
         if skipped {
             continue;

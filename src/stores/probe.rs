@@ -17,7 +17,7 @@ pub const FOLDER: &str = "probe/";
 /// How many put one name at once.
 pub const RACERS: usize = 8;
 /// How often they do: a server that does not look atomically is lucky now and then.
-const RACES: usize = 3;
+const RACES: usize = 5;
 /// How long a list may lag before it counts as one that never shows the change.
 const LAG_MAX: Duration = Duration::from_secs(30);
 /// Older objects of a probe were left by one that was killed.

@@ -126,8 +126,7 @@ Examples:
   muster init --store file:///srv/backup --kit kit.txt --passphrase
   muster init --store file:///srv/backup --kit kit.txt --recipient age1… --writer-label web-1
   muster init --store s3://bucket/app --kit kit.txt --s3-region eu-central-1
-  muster init --store s3://bucket/app --kit kit.txt --s3-endpoint https://s3.example.org \\
-      --s3-access-key-id file:s3-key-id --s3-secret-access-key file:s3-secret")]
+  muster init --store s3://bucket/app --kit kit.txt --s3-endpoint https://s3.example.org")]
 struct RawInit {
     /// Where the repository is to be: file:///PATH or s3://BUCKET/PREFIX
     #[arg(long, value_name = "URL")]

@@ -354,6 +354,9 @@ fn dispatch<E: StdError + Send + Sync + 'static>(
     let words = last_words(error);
     let is_name = words.contains("dns error") || words.contains("lookup") || words.contains("resolve");
     let hint = match is_name {
+        _ if words.contains("tls handshake eof") => {
+            "does the server speak TLS at this port? if not, the endpoint begins with http://"
+        }
         true => {
             "is the endpoint right? where the bucket would stand in the host's name, path_style = true puts it into the path"
         }
@@ -400,7 +403,7 @@ fn untrusted(doing: &Doing, error: &rustls::Error) -> Failure {
         .failure(doing, None, None);
     };
     let hint = match bad {
-        C::UnknownIssuer => {
+        C::UnknownIssuer | C::BadSignature => {
             "put the certificate of the authority that signed it into a file and name it as ca_file in [repository.s3]; \
              for a public store install the system's certificates (package ca-certificates)"
         }

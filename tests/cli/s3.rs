@@ -1,0 +1,289 @@
+//! A repository in a bucket, with the real program.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::world::{Run, files_below, finish, noise};
+use crate::s3_server::{KEY_ID, S3Server, SECRET_KEY};
+use crate::wrong_server::{Answer, WrongServer};
+
+/// A host with an empty folder, and a server.
+struct Host {
+    folder: tempfile::TempDir,
+    endpoint: String,
+}
+
+impl Host {
+    fn new(endpoint: &str) -> Self {
+        let host = Self { folder: tempfile::tempdir().unwrap(), endpoint: endpoint.to_owned() };
+        std::fs::create_dir(host.path("src")).unwrap();
+        host
+    }
+
+    fn path(&self, rest: &str) -> PathBuf {
+        self.folder.path().join(rest)
+    }
+
+    fn read(&self, rest: &str) -> String {
+        std::fs::read_to_string(self.path(rest)).unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.current_dir(self.folder.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", "/nonexistent").env("TZ", "UTC").env("COLUMNS", "200");
+        command.env("BUCKET_KEY_ID", KEY_ID).env("BUCKET_KEY", SECRET_KEY);
+        command.arg("--cache-dir").arg(self.path("cache")).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        finish(self.command(args))
+    }
+
+    fn init(&self) -> Run {
+        self.run(&[
+            "init",
+            "--store",
+            "s3://bucket/app",
+            "--kit",
+            "kit.txt",
+            "--s3-endpoint",
+            &self.endpoint,
+            "--s3-region",
+            "us-east-1",
+            "--s3-access-key-id",
+            "env:BUCKET_KEY_ID",
+            "--s3-secret-access-key",
+            "env:BUCKET_KEY",
+        ])
+    }
+
+    fn configure(&self, text: &str) {
+        let before = self.read("muster.toml");
+        std::fs::write(self.path("muster.toml"), format!("{before}\n{text}\n")).unwrap();
+    }
+
+    fn with_docs(self) -> Self {
+        self.configure(
+            "[[job]]\nname = \"app\"\n[[job.source]]\nname = \"docs\"\nkind = \"files\"\npaths = [\"src\"]",
+        );
+        self
+    }
+}
+
+#[test]
+fn a_repository_in_a_bucket_from_init_to_restore() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    host.init().ok();
+    let config = host.read("muster.toml");
+    assert!(
+        config.contains("conditional_put = true") && config.contains("store = \"s3://bucket/app\""),
+        "{config}"
+    );
+    // Nothing of the probe is left, and nothing beside the prefix.
+    assert!(files_below(&server.bucket().join("app/probe")).is_empty());
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), noise(1, 3 << 20)).unwrap();
+    std::fs::write(host.path("src/b"), "b").unwrap();
+
+    host.run(&["doctor"]).ok().says("good  conditional-put").says("good  clock").says("good  repository");
+    let first = host.run(&["backup", "--json"]).ok().json();
+    let stored = |run: &serde_json::Value| run["totals"]["bytes_stored"].as_u64().unwrap();
+    assert!(stored(&first) > 3 << 20, "{first}");
+    std::fs::write(host.path("src/b"), "c").unwrap();
+    let second = host.run(&["backup", "--json"]).ok().json();
+    assert!(stored(&second) < 100_000, "{second}");
+
+    host.run(&["check", "--read-data", "--identity", "file:kit.txt"]).ok();
+    host.run(&["restore", "latest", "--to", "out", "--verify", "--identity", "file:kit.txt"]).ok();
+    let restored = host.path("out/docs").join(host.path("src/a").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read(restored).unwrap(), noise(1, 3 << 20));
+    // Nothing is made twice.
+    let again = Host::new(server.endpoint());
+    again.init().expect_code(4).says("not empty");
+    assert!(!again.path("kit.txt").exists() && !again.path("muster.key").exists());
+}
+
+#[test]
+fn another_machine_needs_kit_and_four_lines() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    host.init().ok();
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), "A").unwrap();
+    host.run(&["backup"]).ok();
+    let elsewhere = Host::new(server.endpoint());
+    std::fs::copy(host.path("kit.txt"), elsewhere.path("kit.txt")).unwrap();
+    let kit = host.read("kit.txt");
+    let root = kit.lines().find_map(|line| line.strip_prefix("# root public key: ")).unwrap();
+    let config = format!("version = 1\n[repository]\nstore = \"s3://bucket/app\"\nroot = \"{root}\"\n");
+    std::fs::write(elsewhere.path("muster.toml"), config).unwrap();
+    // What the file does not say the environment may.
+    let mut command =
+        elsewhere.command(&["restore", "latest", "--to", "out", "--verify", "--identity", "file:kit.txt"]);
+    command.env("MUSTER_S3_ENDPOINT", server.endpoint()).env("MUSTER_S3_REGION", "us-east-1");
+    command.env("MUSTER_S3_ACCESS_KEY_ID", "env:BUCKET_KEY_ID");
+    command.env("MUSTER_S3_SECRET_ACCESS_KEY", "env:BUCKET_KEY");
+    finish(command).ok();
+    // And so may AWS's own variables.
+    let mut command = elsewhere.command(&["points", "--identity", "file:kit.txt"]);
+    command.env("MUSTER_S3_ENDPOINT", server.endpoint());
+    command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    finish(command).ok();
+}
+
+#[test]
+fn no_key_of_the_bucket_shows_anywhere() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    let mut shown = vec![("init", host.init().ok().all())];
+    // Looks at the arguments of every program that runs.
+    std::fs::write(
+        host.path("dump.sh"),
+        "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done >> seen 2>/dev/null; echo content",
+    )
+    .unwrap();
+    host.configure(
+        "[[job]]\nname = \"app\"\n[[job.source]]\nname = \"db\"\nkind = \"command\"\nbackup = [\"sh\", \"dump.sh\"]",
+    );
+    let loud = |args: &[&str], more: &[(&str, &str)]| {
+        let mut command = host.command(args);
+        command.env("MUSTER_LOG", "trace");
+        command.envs(more.iter().copied());
+        finish(command)
+    };
+    shown.push(("backup", loud(&["backup"], &[]).ok().all()));
+    shown.push(("doctor", loud(&["doctor", "--json"], &[]).ok().all()));
+    shown.push(("-vv", host.run(&["check", "-vv"]).ok().all()));
+    // A wrong key is a secret too; so is a token.
+    let wrong =
+        loud(&["points"], &[("BUCKET_KEY", "canary/wrong-key")]).expect_code(1).says("secret_access_key");
+    shown.push(("a wrong key", wrong.all()));
+    let config = host.read("muster.toml");
+    let with_token = config.replace("checksums =", "session_token = \"env:BUCKET_TOKEN\"\nchecksums =");
+    std::fs::write(host.path("token.toml"), with_token).unwrap();
+    let token = loud(&["-c", "token.toml", "points"], &[("BUCKET_TOKEN", "canary-of-token")]);
+    shown.push(("a token", token.all()));
+    shown.push((
+        "no key",
+        finish({
+            let mut command = host.command(&["points"]);
+            command.env_remove("BUCKET_KEY");
+            command
+        })
+        .expect_code(2)
+        .says("env:BUCKET_KEY")
+        .all(),
+    ));
+    for plain in [SECRET_KEY, "AKIAcanaryKEYIDplain"] {
+        let run = host.run(&[
+            "-c",
+            "x.toml",
+            "init",
+            "--store",
+            "s3://bucket/x",
+            "--kit",
+            "k",
+            "--s3-access-key-id",
+            "env:A",
+            "--s3-secret-access-key",
+            plain,
+        ]);
+        shown.push(("plain text on the command line", run.expect_code(2).all()));
+    }
+    shown.push(("the configuration", config));
+    let arguments = std::fs::read(host.path("seen")).unwrap();
+    assert!(String::from_utf8_lossy(&arguments).contains("dump.sh"));
+    shown.push(("arguments", String::from_utf8_lossy(&arguments).into_owned()));
+    for (what, text) in shown {
+        for canary in [SECRET_KEY, "canary/wrong-key", "canary-of-token", "AKIAcanaryKEYIDplain"] {
+            assert!(!text.contains(canary), "{canary} shows in {what}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_end_in_the_middle_of_a_backup_leave_no_half_point() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = is_over.clone();
+    let server = WrongServer::start(move |_, asked, good| {
+        let is_index = asked.is("PUT") && asked.path.contains("/index/");
+        match over.load(Ordering::Relaxed) && (is_index || asked.path.contains("/points/")) {
+            true if asked.is("HEAD") => Answer::new(403),
+            true => Answer::error(403, "ExpiredToken"),
+            false => good,
+        }
+    });
+    let host = Host::new(&server.endpoint);
+    host.init().ok();
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), noise(2, 2 << 20)).unwrap();
+    is_over.store(true, Ordering::Relaxed);
+    host.run(&["backup"]).expect_code(1).says("expired").says("hint");
+    assert!(!server.keys().iter().any(|key| key.contains("/points/")), "{:?}", server.keys());
+    is_over.store(false, Ordering::Relaxed);
+    host.run(&["backup"]).ok();
+    host.run(&["check", "--read-data"]).ok();
+    assert_eq!(server.keys().iter().filter(|key| key.contains("/points/")).count(), 1);
+}
+
+#[test]
+fn bad_places_are_refused_before_anything_is_written() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    let with = |more: &[&str]| {
+        let mut args = vec!["init", "--kit", "kit.txt"];
+        args.extend(more);
+        host.run(&args)
+    };
+    let keys = ["--s3-access-key-id", "env:BUCKET_KEY_ID", "--s3-secret-access-key", "env:BUCKET_KEY"];
+    let at = ["--s3-endpoint", server.endpoint()];
+    with(&[&["--store", "s3://nowhere/app"], &keys[..], &at].concat())
+        .expect_code(1)
+        .says("no bucket")
+        .says("make the bucket");
+    with(&[&["--store", "s3://key:canary@bucket/app"], &keys[..], &at].concat())
+        .expect_code(2)
+        .says_not("canary");
+    with(&[&["--store", "s3://x"], &keys[..], &at].concat()).expect_code(2).says("bucket's name");
+    with(&[&["--store", "s3://bucket/app"], &keys[..2], &at].concat()).expect_code(2).says("go together");
+    with(&["--store", "s3://bucket/app", "--s3-endpoint", "s3.example.org"]).expect_code(2).says("https://");
+    with(&["--store", "s3://bucket/app", "--s3-ca-file", "none.pem"]).expect_code(2).says("none.pem");
+    with(&[&["--store", "file:///tmp/x"], &at[..]].concat()).expect_code(2).says("s3://");
+    assert_eq!(files_below(host.folder.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn the_doctor_tells_what_hurts_and_prints_permissions() {
+    let server = S3Server::start_racy();
+    let host = Host::new(server.endpoint());
+    host.init().ok().says("conditional-put");
+    assert!(host.read("muster.toml").contains("conditional_put = false"));
+    // As if it had been copied from a host with another provider.
+    let config = host.read("muster.toml").replace("conditional_put = false", "conditional_put = true");
+    std::fs::write(host.path("muster.toml"), config).unwrap();
+    let told = host.run(&["doctor", "--json"]).expect_code(3).json();
+    let bad: Vec<&str> = told["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["judgement"] == "bad")
+        .map(|finding| finding["check"].as_str().unwrap())
+        .collect();
+    assert_eq!(bad, ["conditional-put"], "{told}");
+    host.run(&["doctor", "--read-only"]).ok();
+    host.run(&["doctor", "--iam"])
+        .ok()
+        .says("bucket/app/")
+        .says("s3:if-none-match")
+        .says("garage bucket allow");
+    host.run(&["doctor", "--iam", "b2", "--json"]).ok().says("deleteFiles").says_not("arn:aws");
+    // Also where there is no configuration yet.
+    Host::new(server.endpoint()).run(&["doctor", "--iam", "aws"]).ok().says("BUCKET/PREFIX/");
+}
