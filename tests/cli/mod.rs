@@ -10,4 +10,5 @@ mod hostile;
 mod secrets;
 mod signals;
 mod tree;
+mod verdicts;
 mod world;
