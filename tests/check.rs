@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mem_store::MemStore;
 use muster::jobs::check::{CheckRequest, DataSelection, check};
 use muster::jobs::repair::{RepairIndexRequest, repair_index};
+use muster::jobs::retention::{self, AcknowledgeRequest};
 use muster::model::{
     ChunkClass, Content, Entry, EntryKind, EntryPath, Error, ErrorKind, Extent, ObjectName, PartyId,
     RepositoryId, Result, Secret, Time, Ulid,
@@ -935,4 +936,38 @@ fn a_repair_needs_a_writers_key() {
     assert_eq!(error.kind(), ErrorKind::Config);
     // Without any host key the check still works.
     assert_clean(&check_with(&repo, &identities, DataSelection::All).unwrap());
+}
+
+#[test]
+fn points_that_are_gone_for_good_can_be_acknowledged() {
+    let world = World::new();
+    for n in 1..=4 {
+        world.backup(n);
+    }
+    let all = |world: &World| {
+        let list = world.open().points().unwrap();
+        (list.gaps().len(), list.vanished.len(), list.points.len())
+    };
+    assert_eq!(all(&world), (0, 0, 4));
+    // One in the middle, and the newest: only of the first does another point know the name.
+    let lost = world.store.remove(layout::point(&Ulid([2; 16])).as_str());
+    world.store.remove(layout::point(&Ulid([4; 16])).as_str());
+    assert_eq!(all(&world), (1, 1, 2));
+    let acknowledge = |dry_run, job: Option<&str>| {
+        let job = job.map(str::to_owned);
+        let request = AcknowledgeRequest { job, reason: "the disk broke", dry_run, clock: &Os, entropy: &Os };
+        retention::acknowledge(&world.open(), &request).unwrap()
+    };
+    assert_eq!(acknowledge(false, Some("other")).points.len(), 0);
+    assert_eq!(acknowledge(true, None).points.len(), 2);
+    assert_eq!(all(&world), (1, 1, 2));
+    let done = acknowledge(false, Some("app"));
+    let known: Vec<_> = done.points.iter().map(|p| (p.number, p.point.clone())).collect();
+    assert_eq!(known, [(2, Some(label(2))), (4, None)]);
+    assert_eq!(all(&world), (0, 0, 2));
+    assert_eq!(acknowledge(false, None).points.len(), 0);
+    assert_clean(&world.check(Keys::WithKit, DataSelection::None).unwrap());
+    // The one that was named is removed, also when it turns up again.
+    world.store.insert(layout::point(&Ulid([2; 16])).as_str(), lost);
+    assert_eq!(all(&world), (0, 0, 2));
 }

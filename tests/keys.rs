@@ -579,12 +579,20 @@ fn bad_requests_are_refused() {
     let change = admit(&world.as_kit(), &world.root(), &same_name, Some("web-3")).unwrap();
     assert!(change.done.contains("web-3"));
 
+    // A renewal may bring a new name, and says so.
+    let (_, renamed) = keys::request(HostRole::Writer, "web-one", Some(&world.writer), ENTROPY).unwrap();
+    let (_, taken) = keys::request(HostRole::Writer, "web-3", Some(&world.writer), ENTROPY).unwrap();
+    assert_eq!(refused(&taken).kind(), ErrorKind::Usage);
+
     // What a request would do is told before it is done.
     let (_, renewal) = keys::request(HostRole::Writer, "web-1", Some(&world.writer), ENTROPY).unwrap();
     match admission(&world.as_kit(), &renewal).unwrap().1 {
         Admission::Renewal(HostRole::Writer, party) => assert_eq!(party.label, "web-1"),
         other => panic!("{other:?}"),
     }
+    let change = admit(&world.as_kit(), &world.root(), &renamed, None).unwrap();
+    assert!(change.done.contains("web-one") && change.done.contains("was called web-1"), "{}", change.done);
+    assert_eq!(world.as_kit().label(&world.writer.sign.party()), Some("web-one"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::report::stamp::Stamp;
 
 use super::hooks::{Frozen, Hooks};
 use super::session::Session;
-use super::{after_interrupt, points, tell};
+use super::{after_interrupt, points, strays, tell};
 
 /// What to back up, and how.
 pub struct BackupRequest<'a> {
@@ -80,6 +80,14 @@ fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'
     let (index, synced) = Index::sync(repo)?;
     let mut warnings: Vec<String> =
         synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
+    if !request.dry_run {
+        match strays::take_in(repo, &index) {
+            Ok(0) => {}
+            Ok(packs) => tracing::info!(packs, "packs of an interrupted backup were taken in"),
+            // Without them more is sent again, and nothing else.
+            Err(error) => tracing::warn!(%error, "packs of an interrupted backup were not taken in"),
+        }
+    }
     let list = repo.points()?;
     warnings.extend(points::warnings(&list));
     let before = Before::find(repo, &list, &request.job)?;
@@ -243,8 +251,10 @@ fn lock(path: &std::path::Path) -> Result<std::fs::File> {
 fn next_number(repo: &Repository, list: &PointList, job: &str) -> Result<(u64, Option<Predecessor>)> {
     let own = repo.writer()?.sign.party();
     let newest = list.newest_of(&own, job);
-    let seen = Seen::load(repo.cache_dir()).points.get(&format!("{own} {job}")).copied().unwrap_or(0);
-    let seq = newest.map_or(0, |p| p.point.seq).max(seen) + 1;
+    let row = format!("{own} {job}");
+    let seen = Seen::load(repo.cache_dir()).points.get(&row).copied().unwrap_or(0);
+    // The number of a point that is gone is not given again.
+    let seq = list.highest().get(&row).copied().unwrap_or(0).max(seen) + 1;
     Ok((seq, newest.map(|p| Predecessor { id: p.point.id, hash: p.hash })))
 }
 

@@ -7,7 +7,7 @@ mod data;
 mod structure;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{Error, Result};
@@ -16,7 +16,7 @@ use crate::repo::keys::Identities;
 use crate::repo::points::PointList;
 use crate::repo::repository::Repository;
 use crate::report::Progress;
-use crate::report::human::counted;
+use crate::report::human::{all_of, count, counted};
 use crate::report::outcome::{Check, DataCheck, Problem};
 
 use super::after_interrupt;
@@ -183,12 +183,16 @@ fn verdict(
 ) -> String {
     let good = points.points.iter().filter(|p| !p.is_void).count() as u64;
     if !found.problems.is_empty() {
-        return format!("{}: {}.", counted(found.problems.len() as u64, "problem"), how_hurt(found, good));
+        return format!("{}: {}.", counted(found.problems.len() as u64, "problem"), how_hurt(found, points));
     }
-    let structure = format!(
-        "the structure is whole: {} signed, and every chunk that they need lies in a pack that is there",
-        counted(good, "recovery point")
-    );
+    let structure = match good {
+        0 => "there is no recovery point here (`muster backup` makes one), and the structure is whole"
+            .to_owned(),
+        _ => format!(
+            "the structure is whole: {} signed, and every chunk that they need lies in a pack that is there",
+            counted(good, "recovery point")
+        ),
+    };
     let keys = if repo.can_open_data() && !request.identities.is_empty() {
         ""
     } else {
@@ -209,19 +213,29 @@ fn verdict(
 
 fn scope(data: DataSelection, read: &DataRead) -> String {
     match data {
-        DataSelection::All => format!("all {}", counted(read.packs, "pack")),
-        _ => format!("{} of {}", counted(read.packs, "pack"), read.packs_there),
+        DataSelection::All => all_of(read.packs, "pack"),
+        _ => format!("{} of {}", counted(read.packs, "pack"), count(read.packs_there)),
     }
 }
 
-fn how_hurt(found: &Findings, good: u64) -> String {
-    let hurt: std::collections::BTreeSet<&String> =
-        found.problems.iter().flat_map(|p| &p.points_hurt).collect();
-    match hurt.len() as u64 {
-        0 if good == 1 => "as far as was looked, the one good recovery point is not hurt".to_owned(),
-        0 => format!("as far as was looked, none of {} is hurt", counted(good, "good recovery point")),
-        n => {
-            format!("{} cannot be restored whole (of {good} there), see above", counted(n, "recovery point"))
+fn how_hurt(found: &Findings, points: &PointList) -> String {
+    let good: BTreeSet<String> =
+        points.points.iter().filter(|p| !p.is_void).map(|p| p.point.id.to_string()).collect();
+    let hurt: BTreeSet<&String> = found.problems.iter().flat_map(|p| &p.points_hurt).collect();
+    let is_good = |id: &&&String| good.contains(**id);
+    match (hurt.len() as u64, good.len() as u64) {
+        (0, 1) => "as far as was looked, the one good recovery point is not hurt".to_owned(),
+        (0, good) => {
+            format!("as far as was looked, none of {} is hurt", counted(good, "good recovery point"))
+        }
+        (n, good) => {
+            // A point that cannot even be read is hurt, and not among the good.
+            let there = good + hurt.iter().filter(|id| !is_good(id)).count() as u64;
+            format!(
+                "{} of {} cannot be restored whole, see above",
+                count(n),
+                counted(there, "recovery point")
+            )
         }
     }
 }

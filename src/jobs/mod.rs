@@ -11,6 +11,7 @@ pub mod repair;
 pub mod restore;
 pub mod retention;
 pub mod session;
+mod strays;
 
 use crate::model::{Error, ErrorKind};
 use crate::ports::clock::RUN_AGAIN;

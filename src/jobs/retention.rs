@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Error, ErrorKind, PartyId, Result, Time, Ulid};
+use crate::model::{Error, ErrorKind, Hash, PartyId, Result, Time, Ulid};
 use crate::policy::retention::{Candidate, Keep, decide};
 use crate::ports::{Clock, Entropy};
 use crate::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombstone};
 use crate::repo::layout;
 use crate::repo::points::{PointList, StoredPoint};
-use crate::repo::repository::Repository;
+use crate::repo::repository::{Repository, random};
+use crate::repo::seen::Seen;
 use crate::repo::sign::Kind;
 use crate::report::human::counted;
-use crate::report::outcome::{Retention, RetentionRow};
+use crate::report::outcome::{Acknowledged, AcknowledgedPoint, Retention, RetentionRow};
 use crate::report::stamp::Stamp;
 
 use super::points::{has_content, warnings};
@@ -254,10 +255,75 @@ fn bury(repo: &Repository, stored: &StoredPoint, rule: &str, at: Time) -> Result
         rule: rule.to_owned(),
         at,
     };
-    match repo.put_signed(Kind::Tombstone, &layout::tombstone(&point.id), &stone) {
+    put_stone(repo, &stone)
+}
+
+fn put_stone(repo: &Repository, stone: &Tombstone) -> Result<()> {
+    match repo.put_signed(Kind::Tombstone, &layout::tombstone(&stone.point), stone) {
         Ok(_) => Ok(()),
         // Somebody else removed it at the same moment.
         Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+// ---- points that are gone ----
+
+/// What is to be acknowledged.
+pub struct AcknowledgeRequest<'a> {
+    /// Points of this job only.
+    pub job: Option<String>,
+    /// Why they are gone, in a person's words.
+    pub reason: &'a str,
+    /// Only say what would be acknowledged.
+    pub dry_run: bool,
+    /// The host's clock.
+    pub clock: &'a dyn Clock,
+    /// For names.
+    pub entropy: &'a dyn Entropy,
+}
+
+/// Takes note of points that are gone for good, so that `points` and `check` do not name them for ever: a
+/// tombstone for each, as if it had been removed. One whose id the next point names is removed by it, should it
+/// turn up again; for any other the tombstone has an id of its own and accounts for the number alone.
+pub fn acknowledge(repo: &Repository, request: &AcknowledgeRequest<'_>) -> Result<Acknowledged> {
+    let rights = rights(repo)?;
+    let own = repo.writer()?.sign.party();
+    let list = repo.points()?;
+    refuse_copy(&list)?;
+    let mut missing = list.missing();
+    missing.extend(list.missing_at_the_end(&Seen::load(repo.cache_dir())));
+    missing.retain(|m| request.job.as_ref().is_none_or(|job| m.job == *job));
+    missing.sort_by(|a, b| (&a.job, a.writer, a.seq).cmp(&(&b.job, b.writer, b.seq)));
+    let mut outcome = Acknowledged { dry_run: request.dry_run, ..Acknowledged::default() };
+    for lost in missing {
+        if lost.writer != own && rights & RIGHT_REMOVE_OTHERS == 0 {
+            outcome.others += 1;
+            continue;
+        }
+        let at = request.clock.now();
+        let stone = Tombstone {
+            point: match &lost.named {
+                Some(named) => named.id,
+                None => Ulid::new(at, random(request.entropy)?),
+            },
+            hash: lost.named.as_ref().map_or(Hash([0; 32]), |named| named.hash),
+            writer: lost.writer,
+            job: lost.job.clone(),
+            seq: lost.seq,
+            by: own,
+            rule: format!("lost: {}", request.reason),
+            at,
+        };
+        if !request.dry_run {
+            put_stone(repo, &stone)?;
+        }
+        outcome.points.push(AcknowledgedPoint {
+            job: lost.job,
+            writer: repo.label(&lost.writer).map_or_else(|| lost.writer.to_string(), str::to_owned),
+            number: lost.seq,
+            point: lost.named.map(|named| named.id.to_string()),
+        });
+    }
+    Ok(outcome)
 }

@@ -18,6 +18,11 @@ pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {}", count(number), noun_for(number, noun))
 }
 
+/// All of a number of things: `all 2 packs`, but `the one pack`.
+pub fn all_of(number: u64, noun: &str) -> String {
+    if number == 1 { format!("the one {noun}") } else { format!("all {}", counted(number, noun)) }
+}
+
 /// The noun alone, for where other words stand between it and its number.
 pub fn noun_for(number: u64, noun: &str) -> String {
     let ends_in_a_vowel = |stem: &str| stem.ends_with(['a', 'e', 'i', 'o', 'u']);

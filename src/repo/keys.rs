@@ -239,9 +239,11 @@ fn open_protected<C: age::Callbacks>(bytes: &[u8], name: &str, callbacks: &C) ->
             .hint("set MUSTER_PASSPHRASE_FROM to env:NAME or file:PATH")
     })?;
     let identity = age::scrypt::Identity::new(passphrase);
-    let mut reader = decryptor
-        .decrypt(std::iter::once(&identity as &dyn age::Identity))
-        .map_err(|_| bad("the passphrase is wrong".to_owned()))?;
+    let mut reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|_| {
+        bad("the passphrase is wrong".to_owned()).hint(
+            "run it again with the right one; without a terminal it is what MUSTER_PASSPHRASE_FROM refers to",
+        )
+    })?;
     let mut plain = Vec::new();
     reader.read_to_end(&mut plain).map_err(|e| bad(e.to_string()))?;
     Ok(Secret::new(plain))

@@ -220,6 +220,19 @@ pub struct StoredPoint {
     pub is_void: bool,
 }
 
+/// A point that was there, by what the others say, and is not, and that no tombstone accounts for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Whose it was.
+    pub writer: PartyId,
+    /// Of which job.
+    pub job: String,
+    /// Its number.
+    pub seq: u64,
+    /// Its id and hash, where the point after it names them.
+    pub named: Option<Predecessor>,
+}
+
 /// How many missing points of one gap are named: a number may be anything.
 const GAPS_NAMED_MAX: usize = 100;
 
@@ -254,7 +267,7 @@ impl PointList {
     }
 
     /// The highest number in each row, by `<writer> <job>`; that of a removed point counts.
-    fn highest(&self) -> BTreeMap<String, u64> {
+    pub fn highest(&self) -> BTreeMap<String, u64> {
         let mut highest: BTreeMap<String, u64> = BTreeMap::new();
         let mut count = |writer: &PartyId, job: &str, seq: u64| {
             let known = highest.entry(format!("{writer} {job}")).or_default();
@@ -281,31 +294,68 @@ impl PointList {
         self.points.iter().chain(&self.removed).filter(own).max_by_key(|p| p.point.seq)
     }
 
-    /// What is missing from the rows of sequence numbers, in words: points that no tombstone
-    /// accounts for, and predecessors that are other than they were.
-    pub fn gaps(&self) -> Vec<String> {
+    /// What is missing from the rows of sequence numbers: points that no tombstone accounts for.
+    pub fn missing(&self) -> Vec<Missing> {
         let mut rows: HashMap<(PartyId, &str), Vec<&StoredPoint>> = HashMap::new();
         for point in self.points.iter().chain(&self.removed) {
             rows.entry((point.point.writer, point.point.job.as_str())).or_default().push(point);
         }
-        let mut found = Vec::new();
+        let mut missing = Vec::new();
         for ((writer, job), mut row) in rows {
             row.sort_by_key(|p| p.point.seq);
-            let stone = |seq: u64| {
-                self.tombstones.values().any(|t| t.writer == writer && t.job == job && t.seq == seq)
-            };
             let mut expected = 1;
             for point in row {
-                found.extend(
-                    (expected..point.point.seq)
-                        .filter(|seq| !stone(*seq))
-                        .take(GAPS_NAMED_MAX)
-                        .map(|seq| format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")),
-                );
-                expected = point.point.seq.saturating_add(1);
-                found.extend(self.wrong_predecessor(point));
+                let seq = point.point.seq;
+                let gap = (expected..seq).filter(|seq| !self.accounts_for(&writer, job, *seq));
+                missing.extend(gap.take(GAPS_NAMED_MAX).map(|gone| Missing {
+                    writer,
+                    job: job.to_owned(),
+                    seq: gone,
+                    named: point.point.predecessor.clone().filter(|p| gone + 1 == seq && !self.has(&p.id)),
+                }));
+                expected = seq.saturating_add(1);
             }
         }
+        missing
+    }
+
+    /// Points that this host has seen, newer than all that are there now.
+    pub fn missing_at_the_end(&self, seen: &Seen) -> Vec<Missing> {
+        let highest = self.highest();
+        let mut missing = Vec::new();
+        for (row, seq) in &seen.points {
+            let Some((writer, job)) = row.split_once(' ') else { continue };
+            let Ok(writer) = writer.parse::<PartyId>() else { continue };
+            let now = highest.get(row).copied().unwrap_or(0);
+            missing.extend((now + 1..=*seq).take(GAPS_NAMED_MAX).map(|seq| Missing {
+                writer,
+                job: job.to_owned(),
+                seq,
+                named: None,
+            }));
+        }
+        missing
+    }
+
+    fn accounts_for(&self, writer: &PartyId, job: &str, seq: u64) -> bool {
+        self.tombstones.values().any(|t| t.writer == *writer && t.job == job && t.seq == seq)
+    }
+
+    fn has(&self, id: &Ulid) -> bool {
+        self.points.iter().chain(&self.removed).any(|p| p.point.id == *id) || self.tombstones.contains_key(id)
+    }
+
+    /// What is wrong with the rows of sequence numbers, in words: what is missing, and predecessors that are
+    /// other than they were.
+    pub fn gaps(&self) -> Vec<String> {
+        let mut found: Vec<String> = self
+            .missing()
+            .into_iter()
+            .map(|Missing { writer, job, seq, .. }| {
+                format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")
+            })
+            .collect();
+        found.extend(self.points.iter().chain(&self.removed).filter_map(|p| self.wrong_predecessor(p)));
         found.sort();
         found
     }

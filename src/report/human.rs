@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use crate::model::Time;
-pub use crate::model::count::{count, counted, noun_for};
+pub use crate::model::count::{all_of, count, counted, noun_for};
 
 use super::stamp::timestamp;
 

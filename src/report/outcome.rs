@@ -1,5 +1,6 @@
 //! What a command did: one struct a command, printed for people or as a document.
 
+mod acknowledge;
 mod backup;
 mod browse;
 mod check;
@@ -20,6 +21,7 @@ use crate::model::{Error, Result};
 use super::human::Human;
 use super::json;
 
+pub use acknowledge::{Acknowledged, AcknowledgedPoint};
 pub use backup::{Backup, BackupSource, BackupTotals, Status};
 pub use browse::{FindMatch, LsEntry, ls_header};
 pub use check::{Check, DataCheck, Problem, RepairIndex};

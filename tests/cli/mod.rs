@@ -12,4 +12,5 @@ mod s3;
 mod secrets;
 mod signals;
 mod tree;
+mod verdicts;
 mod world;

@@ -174,7 +174,7 @@ impl World {
 
     /// Gives a host new keys.
     pub fn renew(&self, role: HostRole, keys: &HostKeys) -> (HostKeys, KeyRequest) {
-        let (new, request) = keys::request(role, "ignored", Some(keys), ENTROPY).unwrap();
+        let (new, request) = keys::request(role, "", Some(keys), ENTROPY).unwrap();
         keys::admit(&self.as_kit(), &self.root(), &request, None).unwrap();
         (new, request)
     }

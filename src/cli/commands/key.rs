@@ -87,7 +87,14 @@ fn admit(
             body.label, body.party, body.signing_key
         ))?,
         keys::Admission::Renewal(_, party) => {
-            ask(format!("Give {party} the new signing key {} and revoke its old one?", body.signing_key))?;
+            let name = match body.label.as_str() {
+                label if label.is_empty() || label == party.label => String::new(),
+                label => format!(", the new name {label:?}"),
+            };
+            ask(format!(
+                "Give {party} the new signing key {}{name} and revoke its old one?",
+                body.signing_key
+            ))?;
         }
         keys::Admission::Already(_) => {}
     }
@@ -163,8 +170,14 @@ pub fn request(global: &Global, args: &args::Key) -> Result<Exit> {
         args::HostRole::Drill => keys::HostRole::Drill,
     };
     let existing = existing_keys(file)?;
-    let label = label.clone().unwrap_or_else(host_name);
-    let (host, request) = keys::request(role, &label, existing.as_ref(), &OsEntropy)?;
+    // A host that has keys has a name too, and keeps it unless it asks for another.
+    let wanted = match (label, &existing) {
+        (Some(label), _) => label.clone(),
+        (None, Some(_)) => String::new(),
+        (None, None) => host_name(),
+    };
+    let (host, request) = keys::request(role, &wanted, existing.as_ref(), &OsEntropy)?;
+    let label = if wanted.is_empty() { request.party.clone() } else { wanted };
     // Keys in use stay in place until the new ones are admitted.
     let mut place = file.as_os_str().to_owned();
     if existing.is_some() {

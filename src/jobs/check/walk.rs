@@ -15,7 +15,7 @@ use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
 use crate::repo::repository::Repository;
 use crate::repo::tree::{self, Node, Record};
-use crate::report::human::counted;
+use crate::report::human::{all_of, counted};
 
 use super::damage::{Cause, Damage, PATHS_MAX};
 use super::{CheckRequest, Findings, finding};
@@ -172,7 +172,7 @@ impl Walker<'_> {
                 self.damage.hurts(
                     cause,
                     point,
-                    Some(at(&format!(" all {}", counted(catalogue.records, "entry")))),
+                    Some(at(&format!(" {}", all_of(catalogue.records, "entry")))),
                 );
             }
         }

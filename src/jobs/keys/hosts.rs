@@ -49,7 +49,7 @@ impl HostRole {
 }
 
 /// Makes a host's keys, and the request to admit them. With `existing` keys the party id stays:
-/// admitting the request rotates that host's keys.
+/// admitting the request rotates that host's keys, and an empty `label` leaves it the name that it has.
 pub fn request(
     role: HostRole,
     label: &str,
@@ -146,7 +146,8 @@ pub fn admit<C: age::Callbacks>(
     match admission(repo, request)? {
         (body, Admission::New(role)) => admit_new(repo, by, role, &body, label),
         (body, Admission::Renewal(role, party)) => {
-            renew(repo, by, role, &body, label.unwrap_or(&party.label))
+            let wanted = Some(body.label.as_str()).filter(|label| !label.is_empty());
+            renew(repo, by, role, &body, &party, label.or(wanted).unwrap_or(&party.label))
         }
         (_, Admission::Already(party)) => Ok(KeyChange {
             action: "admit".to_owned(),
@@ -166,7 +167,9 @@ fn admit_new<C: age::Callbacks>(
     body: &KeyRequestBody,
     label: Option<&str>,
 ) -> Result<KeyChange> {
-    let label = label.unwrap_or(&body.label);
+    // New keys for a host that was never admitted: its id is its name until it gets a better one.
+    let id_text = body.party.to_string();
+    let label = label.unwrap_or(if body.label.is_empty() { &id_text } else { &body.label });
     check_label(repo, label, None)?;
     epochs::hand_over(repo, by, &Holder::host(body.party, &body.recipient)?, role.round())?;
     let mut change = Change::of(repo);
@@ -225,9 +228,15 @@ fn renew<C: age::Callbacks>(
     by: &Authority<'_, C>,
     role: HostRole,
     body: &KeyRequestBody,
+    before: &Party,
     label: &str,
 ) -> Result<KeyChange> {
     check_label(repo, label, Some(body.party))?;
+    let renamed = if label == before.label {
+        String::new()
+    } else {
+        format!(", was called {} until now", before.label)
+    };
     let (revocation, warnings) = revocation(repo, by, &body.party)?;
     let recipient_id = recipient_id(&repo.trusted().config, &body.party);
     epochs::hand_over(repo, by, &Holder::host(recipient_id, &body.recipient)?, role.round())?;
@@ -250,7 +259,7 @@ fn renew<C: age::Callbacks>(
         file: None,
         config: Some(config),
         done: format!(
-            "{} {label} ({id}) has new keys, signing key {}; the old ones are revoked",
+            "{} {label} ({id}{renamed}) has new keys, signing key {}; the old ones are revoked",
             role.role().word(),
             body.signing_key
         ),

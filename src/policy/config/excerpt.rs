@@ -74,6 +74,17 @@ impl<'a> Page<'a> {
             return self.unknown_key(span, rest);
         }
         if let Some(field) = message.strip_prefix("missing field ") {
+            // What is missing at the top has no line to show.
+            if span.start == 0 && !self.line_of(0).is_header() {
+                let missing = Error::new(ErrorKind::Config, "use", format!("the key {field} is missing"));
+                let is_version = field.contains("version");
+                let hint = if is_version {
+                    "begin the file with version = 1"
+                } else {
+                    "see the file that `muster init` writes"
+                };
+                return missing.on(self.file).hint(hint);
+            }
             return self.error(span, &format!("the key {field} is missing"));
         }
         let expected = message.rsplit_once("expected ").map_or("something else", |(_, what)| what);

@@ -529,7 +529,7 @@ impl<'r, 'a> Director<'r, 'a> {
                 return Ok(Some(if is_same { Done::Unchanged(0) } else { Done::Restored(0) }));
             }
             Some(_) if restore.request.conflict == Conflict::Refuse || restore.leaves_alone(&entry.path) => {
-                return Err(Problem::Item("something that is no directory is in the way".to_owned()));
+                return Err(Problem::Item("something that is no folder stands in its place".to_owned()));
             }
             Some(_) if !restore.request.dry_run => rustix::fs::unlinkat(dir, leaf, AtFlags::empty())?,
             _ => {}

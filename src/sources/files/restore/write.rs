@@ -316,7 +316,8 @@ impl Restore<'_> {
                 remove_tree(dir, name, stat.dev).map_err(Into::into)
             }
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                Err(Problem::Item("a directory that is not empty is in the way".to_owned()))
+                let why = "a folder that is not empty stands in its place (--replace=mirror removes it)";
+                Err(Problem::Item(why.to_owned()))
             }
             Err(e) => Err(e.into()),
         }
