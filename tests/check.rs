@@ -956,7 +956,7 @@ fn points_that_are_gone_for_good_can_be_acknowledged() {
     let acknowledge = |dry_run, job: Option<&str>| {
         let job = job.map(str::to_owned);
         let request = AcknowledgeRequest { job, reason: "the disk broke", dry_run, clock: &Os, entropy: &Os };
-        retention::acknowledge(&world.open(), &request).unwrap()
+        retention::acknowledge(&world.open(), &request, &|_| Ok(())).unwrap()
     };
     assert_eq!(acknowledge(false, Some("other")).points.len(), 0);
     assert_eq!(acknowledge(true, None).points.len(), 2);

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hosts::World;
 
 /// Worlds in which something went wrong once.
-const REGRESSIONS: [u64; 4] = [1, 2, 3, 4];
+const REGRESSIONS: [u64; 5] = [1, 2, 3, 4, 124_912_647_633_291];
 /// Whole operations in one world before it comes to rest.
 const OPERATIONS: u64 = 60;
 

@@ -270,6 +270,15 @@ pub enum Retention {
         /// Only say what would be removed.
         dry_run: bool,
     },
+    /// Takes note of points that are gone for good.
+    Acknowledge {
+        /// Of this job; none means every job.
+        job: Option<String>,
+        /// Why they are gone.
+        reason: String,
+        /// Only say which.
+        dry_run: bool,
+    },
 }
 
 /// `prune`.

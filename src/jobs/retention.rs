@@ -286,7 +286,14 @@ pub struct AcknowledgeRequest<'a> {
 /// Takes note of points that are gone for good, so that `points` and `check` do not name them for ever: a
 /// tombstone for each, as if it had been removed. One whose id the next point names is removed by it, should it
 /// turn up again; for any other the tombstone has an id of its own and accounts for the number alone.
-pub fn acknowledge(repo: &Repository, request: &AcknowledgeRequest<'_>) -> Result<Acknowledged> {
+///
+/// # Errors
+/// What `confirm` answers, in a plain copy of a repository, and what storing gives.
+pub fn acknowledge(
+    repo: &Repository,
+    request: &AcknowledgeRequest<'_>,
+    confirm: &dyn Fn(&str) -> Result<()>,
+) -> Result<Acknowledged> {
     let rights = rights(repo)?;
     let own = repo.writer()?.sign.party();
     let list = repo.points()?;
@@ -295,12 +302,17 @@ pub fn acknowledge(repo: &Repository, request: &AcknowledgeRequest<'_>) -> Resul
     missing.extend(list.missing_at_the_end(&Seen::load(repo.cache_dir())));
     missing.retain(|m| request.job.as_ref().is_none_or(|job| m.job == *job));
     missing.sort_by(|a, b| (&a.job, a.writer, a.seq).cmp(&(&b.job, b.writer, b.seq)));
-    let mut outcome = Acknowledged { dry_run: request.dry_run, ..Acknowledged::default() };
+    let all = missing.len();
+    missing.retain(|m| m.writer == own || rights & RIGHT_REMOVE_OTHERS != 0);
+    let others = (all - missing.len()) as u64;
+    let mut outcome = Acknowledged { dry_run: request.dry_run, others, ..Acknowledged::default() };
+    if !request.dry_run && !missing.is_empty() {
+        confirm(&format!(
+            "Take {} for gone for good? What only they needed may then be freed.",
+            counted(missing.len() as u64, "missing point")
+        ))?;
+    }
     for lost in missing {
-        if lost.writer != own && rights & RIGHT_REMOVE_OTHERS == 0 {
-            outcome.others += 1;
-            continue;
-        }
         let at = request.clock.now();
         let stone = Tombstone {
             point: match &lost.named {

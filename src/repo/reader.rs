@@ -69,11 +69,13 @@ impl<'r> Reader<'r> {
     /// Where a chunk is.
     pub fn locate(&self, kind: PackKind, id: &ChunkId) -> Result<Location> {
         self.index.find(id, &|_, at| at.kind == kind)?.ok_or_else(|| {
-            Error::new(ErrorKind::Damaged, "find the chunk", "the index does not know it")
-                .on(id.to_string())
-                .hint(
-                    "run `muster repair index`, which reads it anew from the packs, and then `muster check`",
-                )
+            Error::new(
+                ErrorKind::Damaged,
+                "find the chunk",
+                "the index does not know it (`muster repair index` reads it anew from the packs)",
+            )
+            .on(id.to_string())
+            .hint("afterwards `muster check` says what is still missing")
         })
     }
 

@@ -10,7 +10,7 @@ use muster::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, SessionState}
 use muster::repo::keys::HostKeys;
 use muster::report::progress::{Progress, ProgressMode};
 use muster::sys::{OsEntropy, RealClock};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::tree::assert_same;
 use super::world::{Run, Who, World, copy_folder, files_below, noise, wait, wait_until};
@@ -271,9 +271,20 @@ fn a_list_that_may_lack_points_is_no_ground_to_delete_on() {
             std::fs::remove_file(&object).unwrap();
         }
     }
-    // Somebody who knows that it is gone says so.
+    // Somebody who knows that it is gone says so, for one run or for good.
+    let acknowledge = ["retention", "acknowledge", "--reason", "a dead disk"];
+    world.run(acknowledge).expect_code(4).says("Take 1 missing point for gone for good?");
+    world.run(acknowledge.iter().chain(&["--dry-run"])).ok().says("number 3 of job app");
     let accepted = world.prune(&["--accept-missing-points"]);
     assert!(bytes(&accepted, "condemned") > 1 << 20, "{accepted}");
+    world.run(["prune"]).expect_code(4);
+    let noted = world.run(acknowledge.iter().chain(&["--yes", "--json"])).ok().json();
+    assert_eq!(
+        (&noted["schema"], &noted["points"][0]["number"]),
+        (&json!("muster.retention-acknowledge/1"), &json!(3))
+    );
+    world.prune(&[]);
+    world.run(["check"]).ok();
 
     // A copy without times.
     let world = World::new().with_docs();

@@ -119,7 +119,7 @@ fn world_of_one_large_file() -> World {
 }
 
 /// Starts a command, and asks it to stop once `is_under_way`.
-fn interrupted<'a>(world: &World, args: &[&'a str], is_under_way: impl Fn() -> bool) -> super::world::Run {
+fn interrupted(world: &World, args: &[&str], is_under_way: impl Fn() -> bool) -> super::world::Run {
     let child = world.command(args.iter().copied().chain(["--memory", "32MiB"])).spawn().unwrap();
     wait_until("it is under way", is_under_way);
     let began = Instant::now();

@@ -59,7 +59,9 @@ impl S3Server {
                 tokio::spawn(async move {
                     let http = hyper::server::conn::http1::Builder::new();
                     let answer = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-                        let early = folder_in_place_of_object(&files, request.method(), request.uri().path());
+                        let (method, path) = (request.method(), request.uri().path());
+                        let early = no_bucket(&files, path)
+                            .or_else(|| folder_in_place_of_object(&files, method, path));
                         let (parts, body) = request.into_parts();
                         let request = hyper::Request::from_parts(parts, s3s::Body::from(body));
                         let (service, turn) = (service.clone(), turn.clone());
@@ -98,6 +100,13 @@ impl S3Server {
     }
 }
 
+/// s3s-fs makes a bucket of any name that something is put to; no real server does.
+fn no_bucket(files: &Path, path: &str) -> Option<HttpResponse> {
+    let bucket = path.trim_start_matches('/').split('/').next()?;
+    let is_there = bucket.is_empty() || files.join(bucket).is_dir();
+    (!is_there).then(|| xml(404, "<Error><Code>NoSuchBucket</Code><Message>not there</Message></Error>"))
+}
+
 /// A folder of files cannot hold `a` beside `a/b`, and s3s-fs then fails with status 500. In S3 there
 /// are no folders: `a` is simply not there.
 fn folder_in_place_of_object(files: &Path, method: &Method, path: &str) -> Option<HttpResponse> {
@@ -113,14 +122,12 @@ fn folder_in_place_of_object(files: &Path, method: &Method, path: &str) -> Optio
         Method::GET => (404, "<Error><Code>NoSuchKey</Code><Message>not there</Message></Error>"),
         _ => return None,
     };
+    Some(xml(status, body))
+}
+
+fn xml(status: u16, body: &str) -> HttpResponse {
     let body = s3s::Body::from(body.to_owned());
-    Some(
-        hyper::Response::builder()
-            .status(status)
-            .header("content-type", "application/xml")
-            .body(body)
-            .unwrap(),
-    )
+    hyper::Response::builder().status(status).header("content-type", "application/xml").body(body).unwrap()
 }
 
 /// Options with fixed keys.

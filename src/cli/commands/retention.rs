@@ -1,4 +1,4 @@
-//! `muster retention plan`, `apply` and `remove`.
+//! `muster retention plan`, `apply`, `remove` and `acknowledge`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,9 @@ use crate::cli::args;
 use crate::cli::compose::{Access, Context};
 use crate::cli::{confirm, exit};
 use crate::jobs::points::resolve;
-use crate::jobs::retention::{Removal, RetentionRequest, remove, retention_after};
+use crate::jobs::retention::{
+    AcknowledgeRequest, Removal, RetentionRequest, acknowledge, remove, retention_after,
+};
 use crate::model::error::Exit;
 use crate::model::{Error, ErrorKind, Result};
 use crate::policy::retention::Keep;
@@ -53,6 +55,16 @@ pub fn run(context: &Context<'_>, args: &args::Retention) -> Result<Exit> {
                 confirm: &ask,
             };
             remove(&repo, &removal)?
+        }
+        args::Retention::Acknowledge { job, reason, dry_run } => {
+            let request = AcknowledgeRequest {
+                job: job.clone(),
+                reason,
+                dry_run: *dry_run,
+                clock: &RealClock,
+                entropy: &OsEntropy,
+            };
+            return exit::finish(&acknowledge(&open(*dry_run)?, &request, &ask)?, context.global.json);
         }
     };
     exit::finish(&outcome, context.global.json)

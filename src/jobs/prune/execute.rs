@@ -163,7 +163,9 @@ impl Execution<'_> {
         }
         let points = view.points.points.iter().chain(&view.points.removed);
         let has_point = points.into_iter().any(|p| p.point.session == session.id);
-        session.objects.iter().skip(usize::from(has_point)).map(|meta| meta.name.clone()).collect()
+        let first = layout::session(&session.id, 0);
+        let names = session.objects.iter().map(|meta| &meta.name);
+        names.filter(|name| !has_point || **name != first).cloned().collect()
     }
 
     fn delete(&self, name: &ObjectName) -> Result<Deleted> {

@@ -143,7 +143,7 @@ fn refuse_unsafe_list(list: &PointList, accept_missing: bool) -> Result<()> {
     let missing: Vec<String> = list.vanished.iter().cloned().chain(list.gaps()).collect();
     if !missing.is_empty() && !accept_missing {
         return Err(refuse(format!("points are missing that nobody with the right to has removed: {}", missing.join("; ")))
-            .hint("somebody may be thinning your backups, and what the missing points need is still stored: find out, and put their objects back. If they are meant to be gone, say --accept-missing-points"));
+            .hint("somebody may be thinning your backups, and what the missing points need is still stored: find out, and put their objects back. If they are gone for good, take note of it with `muster retention acknowledge`, or say --accept-missing-points this once"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::model::{Error, ErrorKind, Result, parse_size, parse_span};
 use crate::policy::retention::Keep;
 
 /// Longest reason that is recorded.
-const REASON_MAX_BYTES: usize = 256;
+const REASON_MAX_BYTES: usize = 250;
 /// What is recorded where no reason is given.
 const REASON_DEFAULT: &str = "removed by hand";
 
@@ -93,6 +93,24 @@ pub(super) enum RawRetention {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Take note of points that are missing and will not come back
+    ///
+    /// `points`, `check` and `prune` name points that are gone although nobody removed them, until
+    /// you say that you know. Look first why they are gone: whoever thinned the store may have
+    /// done more. What only they needed is freed by the next `prune`.
+    ///
+    /// Example: muster retention acknowledge --reason 'disk sdb died, 3 Nov'
+    Acknowledge {
+        /// Missing points of this job only [default: of every job]
+        #[arg(long)]
+        job: Option<String>,
+        /// Why they are gone, for whoever asks later
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Only say which
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +149,9 @@ impl RawRetention {
                 reason: reason.map_or_else(|| Ok(REASON_DEFAULT.to_owned()), checked_reason)?,
                 dry_run,
             },
+            Self::Acknowledge { job, reason, dry_run } => {
+                Retention::Acknowledge { job, reason: checked_reason(reason)?, dry_run }
+            }
         })
     }
 }
@@ -151,7 +172,7 @@ fn checked_reason(text: String) -> Result<String> {
         return Err(Error::new(
             ErrorKind::Usage,
             "use the reason",
-            "it is empty, longer than 256 bytes, or has a control character in it",
+            "it is empty, longer than 250 bytes, or has a control character in it",
         )
         .on("given by --reason"));
     }
