@@ -78,5 +78,5 @@ fn rate(threads: usize, work: impl Fn(&ObjectName) + Sync) -> f64 {
             });
         }
     });
-    (OBJECTS * OBJECT_BYTES >> 20) as f64 / began.elapsed().as_secs_f64()
+    ((OBJECTS * OBJECT_BYTES) >> 20) as f64 / began.elapsed().as_secs_f64()
 }

@@ -93,15 +93,15 @@ impl Figures {
     /// Whether each kind of thing happened often enough to tell something.
     pub fn is_worth_something(&self) -> bool {
         let share = |n: u64, of: u64, percent: u64| n * 100 >= of * percent;
-        share(self.backups - self.backups_failed, self.operations, 20)
+        share(self.backups - self.backups_failed, self.operations, 10)
             && share(self.prunes - self.prunes_failed, self.operations, 5)
-            && self.packs_deleted > self.operations / 20
-            && self.packs_condemned > self.operations / 20
-            && self.packs_repacked > self.operations / 200
-            && self.points_removed > self.operations / 20
-            && self.crashes > self.operations / 50
-            && self.interludes > self.operations / 20
-            && self.lagging_lists > self.operations / 20
+            && share(self.packs_deleted, self.operations, 5)
+            && share(self.packs_condemned, self.operations, 5)
+            && self.packs_repacked > 0
+            && share(self.points_removed, self.operations, 3)
+            && share(self.crashes, self.operations, 1)
+            && share(self.interludes, self.operations, 5)
+            && share(self.lagging_lists, self.operations, 5)
     }
 }
 
