@@ -4,7 +4,8 @@
 //! points need one, chosen by names and marks alone, so that two pruners choose alike.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::{
     ChunkId, Content, Entry, Error, ErrorKind, Extent, PackId, PartyId, Result, Time, TreeRef,
@@ -111,22 +112,26 @@ impl PackUse {
     }
 }
 
-/// One bit a row.
-struct Bits(Vec<u64>);
+/// One bit a row, set by several threads.
+struct Bits(Vec<AtomicU64>);
 
 impl Bits {
     fn new(len: usize) -> Self {
-        Self(vec![0; len.div_ceil(64)])
+        Self(std::iter::repeat_with(AtomicU64::default).take(len.div_ceil(64)).collect())
     }
-    fn set(&mut self, at: usize) {
-        self.0[at / 64] |= 1 << (at % 64);
+    fn set(&self, at: usize) {
+        let (word, bit) = (&self.0[at / 64], 1 << (at % 64));
+        // Most chunks are met again and again, and a look costs less than a write.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
     }
     fn get(&self, at: usize) -> bool {
-        self.0[at / 64] >> (at % 64) & 1 == 1
+        self.0[at / 64].load(Ordering::Relaxed) >> (at % 64) & 1 == 1
     }
 }
 
-/// Counts what points need. Rows of all segments are numbered one after the other; one bit of each
+/// Counts what points need, on as many threads as call it. Rows of all segments are numbered one after the other; one bit of each
 /// says whether it is needed.
 pub struct Census<'a> {
     segments: Vec<Arc<Segment>>,
@@ -138,8 +143,8 @@ pub struct Census<'a> {
     marks: &'a Condemnation,
     leaving: &'a Leaving,
     /// Trees walked already, for whom: a thousand nearly equal points cost little more than one.
-    walked: HashSet<(ChunkId, usize, TreeKind)>,
-    trusts: Vec<Trusts>,
+    walked: Mutex<HashSet<(ChunkId, usize, TreeKind)>>,
+    known_trusts: Mutex<Vec<Trusts>>,
     wants_compactable: bool,
 }
 
@@ -174,8 +179,8 @@ impl<'a> Census<'a> {
             packs,
             marks,
             leaving,
-            walked: HashSet::new(),
-            trusts: Vec::new(),
+            walked: Mutex::default(),
+            known_trusts: Mutex::default(),
             wants_compactable: false,
         })
     }
@@ -189,14 +194,8 @@ impl<'a> Census<'a> {
 
     /// Marks all that a point needs. What it needs and cannot be found, or a page of its metadata that cannot be read, is
     /// an error: nothing may be condemned on half a count.
-    pub fn take_point(&mut self, reader: &Reader<'_>, point: &Point, trusts: &Trusts) -> Result<()> {
-        let whom = match self.trusts.iter().position(|known| known == trusts) {
-            Some(whom) => whom,
-            None => {
-                self.trusts.push(trusts.clone());
-                self.trusts.len() - 1
-            }
-        };
+    pub fn take_point(&self, reader: &Reader<'_>, point: &Point, trusts: &Trusts) -> Result<()> {
+        let whom = &Whom { number: self.number_of(trusts), trusts };
         let on = |e: Error| if e.subject().is_none() { e.on(point.id.to_string()) } else { e };
         for source in &point.sources {
             if let Some(catalogue) = &source.catalogue {
@@ -209,29 +208,29 @@ impl<'a> Census<'a> {
         Ok(())
     }
 
-    fn content(&mut self, reader: &Reader<'_>, content: &Content, whom: usize) -> Result<()> {
+    fn content(&self, reader: &Reader<'_>, content: &Content, whom: &Whom<'_>) -> Result<()> {
         match content {
             Content::Inline(extents) => extents.iter().try_for_each(|extent| self.extent(extent, whom)),
             Content::Tree(tree) => self.tree::<Extent>(reader, tree, whom),
         }
     }
 
-    fn extent(&mut self, extent: &Extent, whom: usize) -> Result<()> {
+    fn extent(&self, extent: &Extent, whom: &Whom<'_>) -> Result<()> {
         match extent {
             Extent::Chunk { id, .. } => self.chunk(PackKind::Data, id, whom),
             Extent::Hole { .. } => Ok(()),
         }
     }
 
-    fn tree<R: Needs>(&mut self, reader: &Reader<'_>, tree: &TreeRef, whom: usize) -> Result<()> {
+    fn tree<R: Needs>(&self, reader: &Reader<'_>, tree: &TreeRef, whom: &Whom<'_>) -> Result<()> {
         if tree.level > TREE_LEVELS_MAX {
             return Err(Error::new(ErrorKind::Damaged, "count what is live", "a tree has too many levels"));
         }
         self.page::<R>(reader, &tree.root, tree.level, whom)
     }
 
-    fn page<R: Needs>(&mut self, reader: &Reader<'_>, id: &ChunkId, level: u8, whom: usize) -> Result<()> {
-        if !self.walked.insert((*id, whom, R::KIND)) {
+    fn page<R: Needs>(&self, reader: &Reader<'_>, id: &ChunkId, level: u8, whom: &Whom<'_>) -> Result<()> {
+        if !self.is_first_walk(id, whom, R::KIND) {
             return Ok(());
         }
         self.chunk(PackKind::Meta, id, whom)?;
@@ -244,8 +243,8 @@ impl<'a> Census<'a> {
     }
 
     /// A signature's pages. Its leaves refer to nothing.
-    fn signature(&mut self, reader: &Reader<'_>, id: &ChunkId, level: u8, whom: usize) -> Result<()> {
-        if !self.walked.insert((*id, whom, TreeKind::Signature)) {
+    fn signature(&self, reader: &Reader<'_>, id: &ChunkId, level: u8, whom: &Whom<'_>) -> Result<()> {
+        if !self.is_first_walk(id, whom, TreeKind::Signature) {
             return Ok(());
         }
         self.chunk(PackKind::Meta, id, whom)?;
@@ -260,9 +259,25 @@ impl<'a> Census<'a> {
         }
     }
 
+    fn number_of(&self, trusts: &Trusts) -> usize {
+        let mut known = self.known_trusts.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.iter().position(|known| known == trusts) {
+            Some(number) => number,
+            None => {
+                known.push(trusts.clone());
+                known.len() - 1
+            }
+        }
+    }
+
+    fn is_first_walk(&self, id: &ChunkId, whom: &Whom<'_>, kind: TreeKind) -> bool {
+        let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
+        walked.insert((*id, whom.number, kind))
+    }
+
     /// Marks the place of a chunk that counts for these points.
-    fn chunk(&mut self, kind: PackKind, id: &ChunkId, whom: usize) -> Result<()> {
-        let trusts = &self.trusts[whom];
+    fn chunk(&self, kind: PackKind, id: &ChunkId, whom: &Whom<'_>) -> Result<()> {
+        let trusts = whom.trusts;
         let mut best: Option<(Rank, PackId, u32)> = None;
         let mut needed = Vec::new();
         for (number, segment) in self.segments.iter().enumerate() {
@@ -389,6 +404,12 @@ impl<'a> Census<'a> {
     }
 }
 
+/// Whose points are counted, with the number that stands for them in `walked`.
+struct Whom<'t> {
+    number: usize,
+    trusts: &'t Trusts,
+}
+
 struct Blob {
     offset: u32,
     sealed_len: u32,
@@ -434,13 +455,13 @@ enum TreeKind {
 /// What a record of a tree refers to.
 trait Needs: Record {
     const KIND: TreeKind;
-    fn needs(&self, census: &mut Census<'_>, reader: &Reader<'_>, whom: usize) -> Result<()>;
+    fn needs(&self, census: &Census<'_>, reader: &Reader<'_>, whom: &Whom<'_>) -> Result<()>;
 }
 
 impl Needs for Extent {
     const KIND: TreeKind = TreeKind::Recipe;
 
-    fn needs(&self, census: &mut Census<'_>, _: &Reader<'_>, whom: usize) -> Result<()> {
+    fn needs(&self, census: &Census<'_>, _: &Reader<'_>, whom: &Whom<'_>) -> Result<()> {
         census.extent(self, whom)
     }
 }
@@ -448,7 +469,7 @@ impl Needs for Extent {
 impl Needs for Entry {
     const KIND: TreeKind = TreeKind::Catalogue;
 
-    fn needs(&self, census: &mut Census<'_>, reader: &Reader<'_>, whom: usize) -> Result<()> {
+    fn needs(&self, census: &Census<'_>, reader: &Reader<'_>, whom: &Whom<'_>) -> Result<()> {
         if let Some(content) = &self.content {
             census.content(reader, content, whom)?;
         }
