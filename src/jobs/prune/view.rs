@@ -66,17 +66,20 @@ impl View {
             let removed_since = began.plus_secs(-i64::from(times.grace_secs));
             let census = Census::new(&index, &packs, &condemnation, leaving)?;
             let count = Count { repo, request, census: census.with_compactable(request.compact) };
-            let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize).until(request.cancel);
+            let reader = Reader::new(repo, &index, (request.memory_bytes / 8) as usize).until(request.cancel);
             let good: Vec<&StoredPoint> = points.points.iter().filter(|p| !p.is_void).collect();
             request.progress.stage("count what points need", Some(good.len() as u64), None);
             count.all(&good, &|point| count.take(&reader, point))?;
+            count.census.settle()?;
             let uses = count.census.uses()?;
             // A point that is on its way out may still be what spared a pack a moment ago.
             let lately = |p: &&StoredPoint| {
                 !p.is_void && points.tombstoned_at.get(&p.point.id).is_some_and(|at| *at > removed_since)
             };
             let lately: Vec<&StoredPoint> = points.removed.iter().filter(lately).collect();
+            count.census.forgive_missing();
             count.all(&lately, &|point| count.take_lately(&reader, point))?;
+            count.census.settle()?;
             let uses_lately = if lately.is_empty() { uses.clone() } else { count.census.uses()? };
             (uses, uses_lately)
         };
