@@ -481,3 +481,32 @@ fn prune_frees_the_space_in_a_bucket() {
     assert!(freed > 3 << 20 && packs() == before - freed && packs() < full - (3 << 20), "{done}");
     host.is_whole("out");
 }
+
+/// The operator's guide shows what the command prints.
+#[test]
+fn the_guide_and_the_command_say_the_same() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATIONS.md")).unwrap();
+    let host = Host::new("http://127.0.0.1:1");
+    let printed = host.run(&["doctor", "--iam", "aws", "--json"]).ok().json();
+    let text = |role: &str| {
+        let parts = printed["parts"].as_array().unwrap();
+        parts.iter().find(|part| part["role"] == role).unwrap()["text"].as_str().unwrap().to_owned()
+    };
+    for role in ["writer", "create-only"] {
+        assert!(guide.contains(text(role).trim_end()), "{role}: the guide shows another policy");
+    }
+    let row = guide.lines().find(|line| line.starts_with("| pruner | ")).unwrap();
+    let deletes = row.split('|').nth(3).unwrap().split("never").next().unwrap();
+    let pruner: serde_json::Value = serde_json::from_str(&text("pruner")).unwrap();
+    let statement = |sid: &str| {
+        let all = pruner["Statement"].as_array().unwrap();
+        all.iter().find(|statement| statement["Sid"] == sid).unwrap().clone()
+    };
+    for place in statement("Delete")["Resource"].as_array().unwrap() {
+        let folder = place.as_str().unwrap().rsplit('/').nth(1).unwrap();
+        assert!(folder == "probe" || deletes.contains(&format!("`{folder}/`")), "{folder} is not in {row}");
+    }
+    for action in statement("SeeLocks")["Action"].as_array().unwrap() {
+        assert!(guide.contains(action.as_str().unwrap()), "{action}");
+    }
+}
