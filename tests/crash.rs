@@ -5,9 +5,13 @@
 //!
 //! `MUSTER_TEST_FULL=1` runs a larger one. A failure prints the plan that reproduces it.
 
+#[path = "crash/lock.rs"]
+mod lock;
 #[path = "crash/matrix.rs"]
 mod matrix;
 #[path = "crash/prune.rs"]
 mod prune;
+#[path = "support/s3_server.rs"]
+mod s3_server;
 #[path = "crash/set.rs"]
 mod set;

@@ -109,7 +109,7 @@ garage_is_whole() {
 
 # Three nodes that keep three copies of everything: one of them may go.
 garage_start() {
-    local ports secret node at pid
+    local ports secret node at pid made key_id key
     GARAGE_PROGRAM="$(need_garage)"
     services_folder
     mapfile -t ports < <(free_ports 9)
@@ -149,10 +149,10 @@ TOML
         garage_node 1 layout assign -z "dc$node" -c 10G "$(garage_node "$node" node id -q | cut -d@ -f1)" >/dev/null
     done
     garage_node 1 layout apply --version 1 >/dev/null
-    local key_id key
-    key_id="GK$(python3 -c 'import secrets; print(secrets.token_hex(12))')"
-    key="$(python3 -c 'import secrets; print(secrets.token_hex(32))')"
-    garage_node 1 key import --yes -n tests "$key_id" "$key" >/dev/null
+    # Made by the server: a key that is imported would stand on a command line, for all to read.
+    made="$(garage_node 1 key create tests)"
+    key_id="$(sed -n 's/^Key ID: *//p' <<<"$made")"
+    key="$(sed -n 's/^Secret key: *//p' <<<"$made")"
     garage_node 1 bucket create "$S3_BUCKET" >/dev/null
     garage_node 1 bucket allow --read --write --owner "$S3_BUCKET" --key tests >/dev/null
     wait_for "the cluster of Garage" "$SERVICES_DIR/garage-1.log" garage_is_whole "${ports[2]}"
@@ -172,6 +172,7 @@ services_stop() {
     for pid in "${SERVICE_PIDS[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${SERVICE_PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
     SERVICE_PIDS=()
+    GARAGE_PIDS=()
     if [ -n "$SERVICES_DIR" ]; then rm -rf "$SERVICES_DIR"; fi
     SERVICES_DIR=""
 }

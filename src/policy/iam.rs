@@ -176,6 +176,14 @@ fn policy(role: Role, bucket: &str, prefix: &str, has_settings: bool) -> Value {
             json!({ "Sid": "Delete", "Effect": "Allow", "Action": "s3:DeleteObject", "Resource": places }),
         );
     }
+    if has_settings && role == Role::Pruner {
+        statements.push(json!({
+            "Sid": "SeeLocks",
+            "Effect": "Allow",
+            "Action": ["s3:GetObjectRetention", "s3:GetObjectLegalHold"],
+            "Resource": objects("packs/")
+        }));
+    }
     if has_settings && matches!(role, Role::Writer | Role::Pruner) {
         statements.push(json!({
             "Sid": "DoctorLooks",
@@ -242,11 +250,15 @@ fn b2(bucket: &str, prefix: &str) -> Vec<Grant> {
         ),
     };
     let read = "listAllBucketNames,listBuckets,listFiles,readFiles";
-    let write = format!("{read},writeFiles,readBucketRetentions");
+    let write = format!("{read},writeFiles,readBuckets,readBucketRetentions");
     let hides = ". writeFiles may also hide a file by its name: what it hid stays as an older version, so keep those (lifecycle)";
     vec![
         key(Role::Writer, &write, hides),
-        key(Role::Pruner, &format!("{write},deleteFiles"), ""),
+        key(
+            Role::Pruner,
+            &format!("{write},deleteFiles,readFileRetentions,readFileLegalHolds"),
+            ". What is deleted by its name stays as a hidden version until a lifecycle rule removes it",
+        ),
         key(Role::Drill, &format!("{read},writeFiles"), hides),
         key(Role::Reader, read, ""),
         Grant {

@@ -60,6 +60,13 @@ pub trait Store: Send + Sync {
     /// Things in the place that are no objects (foreign names) are passed over.
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectMeta) -> Result<()>) -> Result<()>;
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object; one that is not there is no error. Where a lock or a policy keeps it, the error
+    /// is `Refused`.
     fn delete(&self, name: &ObjectName) -> Result<()>;
+
+    /// Why the bytes of an object would stay although it is deleted, in words; `None` where they would
+    /// go, or nobody can tell. Some stores hide a locked object when it is deleted, and keep it.
+    fn lock(&self, _name: &ObjectName) -> Result<Option<String>> {
+        Ok(None)
+    }
 }

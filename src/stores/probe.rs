@@ -218,7 +218,7 @@ fn sweep_stale(store: &dyn Store, newest: &ObjectName) -> Result<()> {
     })?;
     for name in &stale {
         match store.delete(name) {
-            Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             // Somebody else's leftovers: not being allowed to remove them is no finding of ours.
             _ => {}
         }

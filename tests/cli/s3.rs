@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::world::{Run, files_below, finish, noise};
+use super::tree::assert_same;
+use super::world::{Run, files_below, finish, noise, wait_until};
 use crate::s3_server::{KEY_ID, S3Server, SECRET_KEY};
-use crate::wrong_server::{Answer, WrongServer};
+use crate::wrong_server::{Answer, Asked, WrongServer};
 
 /// A host with an empty folder, and a server.
 struct Host {
@@ -61,6 +63,20 @@ impl Host {
             "--s3-secret-access-key",
             "env:BUCKET_KEY",
         ])
+    }
+
+    /// A backup that makes packs of 1 MiB.
+    fn small_backup(&self) -> Command {
+        self.command(&["backup", "--json", "--memory", "8MiB"])
+    }
+
+    /// Everything is proven, and what comes back is what is there.
+    fn is_whole(&self, out: &str) {
+        let proven = self.run(&["check", "--read-data", "--identity", "file:kit.txt", "--json"]).ok().json();
+        assert_eq!(proven["content_proven"], true, "{proven}");
+        self.run(&["restore", "latest", "--to", out, "--verify", "--identity", "file:kit.txt"]).ok();
+        let src = self.path("src");
+        assert_same(&src, &self.path(out).join("docs").join(src.strip_prefix("/").unwrap()));
     }
 
     fn configure(&self, text: &str) {
@@ -253,6 +269,12 @@ fn bad_places_are_refused_before_anything_is_written() {
         .says_not("canary");
     with(&[&["--store", "s3://x"], &keys[..], &at].concat()).expect_code(2).says("bucket's name");
     with(&[&["--store", "s3://bucket/app"], &keys[..2], &at].concat()).expect_code(2).says("go together");
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let stranger = WrongServer::start_tls(&signed.cert.pem(), &signed.signing_key.serialize_pem());
+    with(&[&["--store", "s3://bucket/app"], &keys[..], &["--s3-endpoint", &stranger.endpoint]].concat())
+        .expect_code(1)
+        .says("certificate")
+        .says("ca_file");
     with(&["--store", "s3://bucket/app", "--s3-endpoint", "s3.example.org"]).expect_code(2).says("https://");
     with(&["--store", "s3://bucket/app", "--s3-ca-file", "none.pem"]).expect_code(2).says("none.pem");
     with(&[&["--store", "file:///tmp/x"], &at[..]].concat()).expect_code(2).says("s3://");
@@ -286,4 +308,205 @@ fn the_doctor_tells_what_hurts_and_prints_permissions() {
     host.run(&["doctor", "--iam", "b2", "--json"]).ok().says("deleteFiles").says_not("arn:aws");
     // Also where there is no configuration yet.
     Host::new(server.endpoint()).run(&["doctor", "--iam", "aws"]).ok().says("BUCKET/PREFIX/");
+}
+
+fn is_pack(asked: &Asked) -> bool {
+    asked.path.contains("/packs/")
+}
+
+fn points(server: &WrongServer) -> usize {
+    server.keys().iter().filter(|key| key.contains("/points/")).count()
+}
+
+/// What a backup cannot mend, from the first pack on: it says what to do, and leaves no half point. Once it
+/// is mended the backup is run again.
+#[test]
+fn a_store_that_goes_wrong_in_the_middle_is_a_clear_error() {
+    let faults: [(&str, fn() -> Answer, &str); 6] = [
+        ("a proxy's page", || Answer::html(200), "HTML"),
+        ("a bucket that was removed", || Answer::error(404, "NoSuchBucket"), "make the bucket"),
+        ("a permission taken away", || Answer::error(403, "AccessDenied"), "--iam"),
+        ("a key that was changed", || Answer::error(403, "SignatureDoesNotMatch"), "secret_access_key"),
+        ("another region", || Answer::error(301, "PermanentRedirect"), "region"),
+        ("a full store", || Answer::error(507, "InsufficientStorage"), "is full"),
+    ];
+    for (what, fault, says) in faults {
+        let is_wrong = Arc::new(AtomicBool::new(false));
+        let wrong = is_wrong.clone();
+        let server = WrongServer::start(move |_, asked, good| {
+            match wrong.load(Ordering::Relaxed) && is_pack(asked) && asked.is("PUT") {
+                true => fault(),
+                false => good,
+            }
+        });
+        let host = Host::new(&server.endpoint);
+        host.init().ok();
+        let host = host.with_docs();
+        std::fs::write(host.path("src/a"), noise(3, 1 << 20)).unwrap();
+        is_wrong.store(true, Ordering::Relaxed);
+        let failed = finish(host.small_backup()).expect_code(1).says(says);
+        assert!(failed.json()["error"]["hint"].is_string(), "{what}: {}", failed.all());
+        assert_eq!(points(&server), 0, "{what}");
+        is_wrong.store(false, Ordering::Relaxed);
+        finish(host.small_backup()).ok();
+        assert_eq!(points(&server), 1, "{what}");
+        host.run(&["check", "--read-data"]).ok();
+    }
+}
+
+/// What passes: each object is refused, cut or delayed once, and nobody notices but the log.
+#[test]
+fn a_backup_carries_on_through_what_passes() {
+    let seen = std::sync::Mutex::new(std::collections::HashSet::new());
+    let storm = AtomicUsize::new(0);
+    let server = WrongServer::start(move |_, asked, good| {
+        let is_first = seen.lock().unwrap().insert((asked.method.clone(), asked.path.clone()));
+        if !is_first || asked.is_list() || asked.path.contains("/probe/") {
+            return good;
+        }
+        match (asked.method.as_str(), storm.fetch_add(1, Ordering::Relaxed) % 4) {
+            ("GET", 0 | 1) if is_pack(asked) => good.cut_at(100),
+            ("PUT", 0) => Answer::error(503, "SlowDown"),
+            ("PUT", 1) => Answer::error(500, "InternalError"),
+            ("PUT", 2) => Answer::nothing(),
+            ("PUT" | "GET", _) => Answer::html(502),
+            _ => good,
+        }
+    });
+    let host = Host::new(&server.endpoint);
+    host.init().ok();
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), noise(4, 3 << 20)).unwrap();
+    finish(host.small_backup()).ok();
+    assert_eq!(points(&server), 1);
+    host.is_whole("out");
+}
+
+#[test]
+fn a_backup_that_was_killed_uploads_nothing_twice() {
+    const BYTES: usize = 16 << 20;
+    const MIB: usize = 1 << 20;
+    let server = WrongServer::start(|_, asked, good| {
+        if is_pack(asked) && asked.is("PUT") {
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        good
+    });
+    let host = Host::new(&server.endpoint);
+    host.init().ok();
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), noise(5, BYTES)).unwrap();
+    let stored = || server.keys().iter().filter(|key| key.contains("/packs/data/")).count();
+    let mut child = host.small_backup().spawn().unwrap();
+    wait_until("some packs are there", || stored() >= 6);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(points(&server), 0, "a killed backup leaves no point");
+    // Requests that were under way when it died may still be answered.
+    std::thread::sleep(Duration::from_millis(300));
+    let (before, asked_before) = (stored(), server.asked().len());
+    let done = finish(host.small_backup()).ok().json();
+
+    let uploads: Vec<Asked> = server.asked().into_iter().filter(|a| is_pack(a) && a.is("PUT")).collect();
+    let paths: std::collections::HashSet<&str> = uploads.iter().map(|asked| asked.path.as_str()).collect();
+    assert_eq!(paths.len(), uploads.len(), "no pack was sent twice");
+    let again: usize =
+        server.asked()[asked_before..].iter().filter(|a| is_pack(a)).map(|a| a.body.len()).sum();
+    assert!(
+        before >= 6 && again < BYTES - (before - 2) * MIB,
+        "{before} were there, {again} bytes sent: {done}"
+    );
+    // Of what was in the first run's hands and not yet stored, some is stored by both.
+    let all: usize = uploads.iter().map(|asked| asked.body.len()).sum();
+    assert!(all < BYTES + 4 * MIB, "{all} bytes in all");
+    host.is_whole("out");
+}
+
+/// As AWS does where the bucket's policy demands `s3:if-none-match`.
+#[test]
+fn a_bucket_whose_policy_demands_the_condition() {
+    let server = WrongServer::start(|_, asked, good| {
+        let is_creation = asked.is("PUT") && !asked.query.contains("partNumber");
+        match is_creation && asked.header("if-none-match") != "*" {
+            true => Answer::error(403, "AccessDenied"),
+            false => good,
+        }
+    });
+    let host = Host::new(&server.endpoint);
+    host.init().ok();
+    assert!(host.read("muster.toml").contains("conditional_put = true"));
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), noise(6, 2 << 20)).unwrap();
+    // The server's clock stands still, which the doctor does not like.
+    host.run(&["doctor"]).says("good  conditional-put").says("CRC32C");
+    finish(host.small_backup()).ok();
+    host.is_whole("out");
+}
+
+#[test]
+fn prune_frees_the_space_in_a_bucket() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    host.init().ok();
+    let host = host.with_docs();
+    let age = |secs: u64| {
+        for file in files_below(&server.bucket().join("app")) {
+            let file = std::fs::File::open(file).unwrap();
+            let before = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(before - Duration::from_secs(secs)).unwrap();
+        }
+    };
+    let packs = || -> u64 {
+        let files = files_below(&server.bucket().join("app/packs"));
+        files.iter().map(|file| file.metadata().unwrap().len()).sum()
+    };
+    std::fs::write(host.path("src/same"), noise(7, 3 << 20)).unwrap();
+    std::fs::write(host.path("src/turns"), noise(8, 4 << 20)).unwrap();
+    finish(host.small_backup()).ok();
+    std::fs::write(host.path("src/turns"), noise(9, 4 << 20)).unwrap();
+    finish(host.small_backup()).ok();
+    host.run(&["retention", "apply", "--keep-last", "1", "--yes"]).ok();
+    age(3 * 3600);
+    let full = packs();
+    assert_eq!(host.run(&["prune", "--json"]).ok().json()["packs_deleted"], 0);
+    age(26 * 3600);
+    // What is moved is stored anew before what it was moved from is deleted.
+    let before = packs();
+    let dry = host.run(&["prune", "--dry-run", "--json"]).ok().json();
+    assert_eq!(packs(), before);
+
+    let done = host.run(&["prune", "--json"]).ok().json();
+    let freed = done["bytes"]["deleted"].as_u64().unwrap();
+    assert_eq!(done["bytes"], dry["bytes"]);
+    assert!(freed > 3 << 20 && packs() == before - freed && packs() < full - (3 << 20), "{done}");
+    host.is_whole("out");
+}
+
+/// The operator's guide shows what the command prints.
+#[test]
+fn the_guide_and_the_command_say_the_same() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATIONS.md")).unwrap();
+    let host = Host::new("http://127.0.0.1:1");
+    let printed = host.run(&["doctor", "--iam", "aws", "--json"]).ok().json();
+    let text = |role: &str| {
+        let parts = printed["parts"].as_array().unwrap();
+        parts.iter().find(|part| part["role"] == role).unwrap()["text"].as_str().unwrap().to_owned()
+    };
+    for role in ["writer", "create-only"] {
+        assert!(guide.contains(text(role).trim_end()), "{role}: the guide shows another policy");
+    }
+    let row = guide.lines().find(|line| line.starts_with("| pruner | ")).unwrap();
+    let deletes = row.split('|').nth(3).unwrap().split("never").next().unwrap();
+    let pruner: serde_json::Value = serde_json::from_str(&text("pruner")).unwrap();
+    let statement = |sid: &str| {
+        let all = pruner["Statement"].as_array().unwrap();
+        all.iter().find(|statement| statement["Sid"] == sid).unwrap().clone()
+    };
+    for place in statement("Delete")["Resource"].as_array().unwrap() {
+        let folder = place.as_str().unwrap().rsplit('/').nth(1).unwrap();
+        assert!(folder == "probe" || deletes.contains(&format!("`{folder}/`")), "{folder} is not in {row}");
+    }
+    for action in statement("SeeLocks")["Action"].as_array().unwrap() {
+        assert!(guide.contains(action.as_str().unwrap()), "{action}");
+    }
 }

@@ -117,9 +117,15 @@ impl Keys {
         HostKeys::parse(&muster::model::Secret::new(self.writer.clone())).unwrap()
     }
 
-    /// A repository in a new store.
+    /// A repository in a new store in memory.
     pub fn create(&self) -> Arc<Mem> {
         let mem = Arc::new(Mem::default());
+        self.create_in(&*mem);
+        mem
+    }
+
+    /// A repository in this store.
+    pub fn create_in(&self, store: &dyn Store) {
         let writer = self.host();
         let new = NewRepository {
             kit: &self.kit,
@@ -128,8 +134,7 @@ impl Keys {
             writer_label: "test".to_owned(),
             recipients: Vec::new(),
         };
-        create(&*mem, &new, age::NoCallbacks, &OsEntropy, &RealClock).unwrap();
-        mem
+        create(store, &new, age::NoCallbacks, &OsEntropy, &RealClock).unwrap();
     }
 
     /// Opens it as the host, or as the host with the kit.
@@ -167,6 +172,17 @@ pub fn run(repo: &Repository, set: &Set, memory_bytes: u64) -> Result<Backup> {
 
 /// As [`run`], with so many threads.
 pub fn run_with(repo: &Repository, set: &Set, memory_bytes: u64, threads: usize) -> Result<Backup> {
+    run_at(repo, set, memory_bytes, threads, &StoreClock)
+}
+
+/// As [`run_with`], on a host whose clock is `clock`.
+pub fn run_at(
+    repo: &Repository,
+    set: &Set,
+    memory_bytes: u64,
+    threads: usize,
+    clock: &dyn Clock,
+) -> Result<Backup> {
     let progress = Progress::new(ProgressMode::Quiet);
     backup(
         repo,
@@ -179,7 +195,7 @@ pub fn run_with(repo: &Repository, set: &Set, memory_bytes: u64, threads: usize)
             dry_run: false,
             threads,
             memory_bytes,
-            clock: &StoreClock,
+            clock,
             entropy: &OsEntropy,
             process: &RealProcess,
             cancel: &Cancel::default(),

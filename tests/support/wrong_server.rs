@@ -151,18 +151,16 @@ impl WrongServer {
         let endpoint = format!("{scheme}://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
-        let wrap = Arc::new(wrap);
+        let (wrap, turn) = (Arc::new(wrap), Arc::new(Mutex::new(())));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (Ok(stream), state, script, wrap) =
-                    (stream, shared.clone(), script.clone(), wrap.clone())
-                else {
-                    return;
-                };
+                let Ok(stream) = stream else { return };
+                let (state, turn, script, wrap) =
+                    (shared.clone(), turn.clone(), script.clone(), wrap.clone());
                 thread::spawn(move || {
                     if let Some(stream) = wrap(stream) {
                         // A client that goes away is no failure.
-                        let _ = converse(stream, &state, &*script);
+                        let _ = converse(stream, &state, &turn, &*script);
                     }
                 });
             }
@@ -192,23 +190,33 @@ impl WrongServer {
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
-fn converse(stream: Box<dyn ReadWrite>, state: &Mutex<State>, script: &Script) -> std::io::Result<()> {
+fn converse(
+    stream: Box<dyn ReadWrite>,
+    state: &Mutex<State>,
+    turn: &Mutex<()>,
+    script: &Script,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(asked) = read_request(&mut stream)? {
-        let (number, good) = {
+        let number = {
             let mut state = state.lock().unwrap();
             state.asked.push(asked.clone());
-            (state.asked.len() - 1, None::<Answer>)
+            state.asked.len() - 1
         };
-        // A script that answers without looking at what a good server would say must not change
-        // anything either, so that the good answer is made on a copy and kept only if it was given.
-        let before = snapshot(state);
-        let good = good.unwrap_or_else(|| answer(&mut state.lock().unwrap(), &asked));
-        let status = good.status;
-        let given = script(number, &asked, good);
-        if given.status != status && !given.silent {
-            restore(state, before);
-        }
+        let given = {
+            // One after the other: what is undone must not be another's.
+            let _turn = turn.lock().unwrap();
+            // A script that answers without looking at what a good server would say must not change
+            // anything either, so that the good answer is made first and undone if it was not given.
+            let before = snapshot(state);
+            let good = answer(&mut state.lock().unwrap(), &asked);
+            let status = good.status;
+            let given = script(number, &asked, good);
+            if given.status != status && !given.silent {
+                restore(state, before);
+            }
+            given
+        };
         if given.silent {
             return Ok(());
         }

@@ -61,7 +61,14 @@ impl Execution<'_> {
     }
 
     fn delete_packs(&self, outcome: &mut Prune) -> Result<()> {
-        let doomed: Vec<_> = self.view.of(self.plan, Fate::Delete).collect();
+        // Before anything is deleted: some stores hide what is locked and call that deleting.
+        let locked = self.view.locked(self.repo, self.request, self.plan)?;
+        for (used, why) in &locked {
+            outcome.keep_locked(used.at.size, why);
+        }
+        let kept: HashSet<PackId> = locked.iter().map(|(used, _)| used.id).collect();
+        let all = self.view.of(self.plan, Fate::Delete);
+        let doomed: Vec<_> = all.filter(|used| !kept.contains(&used.id)).collect();
         self.request.progress.stage("delete packs", Some(doomed.len() as u64), None);
         for (n, used) in doomed.iter().enumerate() {
             self.request.cancel.check()?;
@@ -71,15 +78,7 @@ impl Execution<'_> {
             }
             match self.delete(&layout::pack(used.at.kind, &used.id))? {
                 Deleted::Yes => {}
-                Deleted::Refused(why) => {
-                    outcome.packs_deleted -= 1;
-                    outcome.bytes.deleted -= used.at.size;
-                    outcome.bytes.locked += used.at.size;
-                    outcome.packs_locked += 1;
-                    if outcome.packs_locked == 1 {
-                        outcome.warnings.push(format!("the store does not let go of some packs: {why}"));
-                    }
-                }
+                Deleted::Refused(why) => outcome.keep_locked(used.at.size, &why.to_string()),
             }
             self.request.progress.add(1, used.at.size);
         }

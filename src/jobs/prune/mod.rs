@@ -78,6 +78,9 @@ fn run(repo: &Repository, request: &PruneRequest<'_>, session: &Session<'_>) -> 
     if request.dry_run {
         let plan = view.plan(&request.settings);
         view.tell(&plan, &mut outcome);
+        for (used, why) in view.locked(repo, request, &plan)? {
+            outcome.keep_locked(used.at.size, &why);
+        }
         outcome.blobs_compacted = repack::compactable(request, &view, &plan).blobs.len() as u64;
         return Ok(outcome);
     }

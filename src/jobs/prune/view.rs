@@ -131,6 +131,24 @@ impl View {
         self.uses.iter().zip(&plan.fates).filter(move |(_, f)| **f == fate).map(|(used, _)| used)
     }
 
+    /// Packs that would be deleted, and that the store would keep all the same: with the reason.
+    pub fn locked<'v>(
+        &'v self,
+        repo: &Repository,
+        request: &PruneRequest<'_>,
+        plan: &'v Plan,
+    ) -> Result<Vec<(&'v PackUse, String)>> {
+        let mut locked = Vec::new();
+        for used in self.of(plan, Fate::Delete) {
+            request.cancel.check()?;
+            let name = layout::pack(used.at.kind, &used.id);
+            if let Some(why) = repo.store().lock(&name)? {
+                locked.push((used, format!("{name}: {why}")));
+            }
+        }
+        Ok(locked)
+    }
+
     /// What the plan comes to.
     pub fn tell(&self, plan: &Plan, outcome: &mut Prune) {
         let tally = Tally::of(&self.uses, plan);

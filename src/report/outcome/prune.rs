@@ -67,6 +67,19 @@ pub struct PruneBytes {
     pub locked: u64,
 }
 
+impl Prune {
+    /// Counts a pack as locked that was counted as deleted. The first reason stands for all.
+    pub fn keep_locked(&mut self, size: u64, why: &str) {
+        self.packs_deleted -= 1;
+        self.packs_locked += 1;
+        self.bytes.deleted -= size;
+        self.bytes.locked += size;
+        if self.packs_locked == 1 {
+            self.warnings.push(format!("the store does not let go of some packs: {why}"));
+        }
+    }
+}
+
 impl Outcome for Prune {
     fn name(&self) -> &'static str {
         "prune"

@@ -1,11 +1,18 @@
 //! What a bucket is set to, and what the server makes of checksums: for `muster doctor`.
 
-use aws_sdk_s3::types::{BucketVersioningStatus, ChecksumAlgorithm, ObjectLockEnabled};
+use std::time::SystemTime;
+
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ChecksumAlgorithm, ObjectLockEnabled, ObjectLockLegalHoldStatus,
+};
 
 use crate::model::{ObjectName, Result};
+use crate::ports::Store;
 
 use super::error::{Failure, failure};
 use super::{S3, within};
+
+const SETTINGS: &str = "read the bucket's settings";
 
 /// What is known of one property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,45 +56,63 @@ impl S3 {
     /// Asks what the bucket is set to. No answer is an error: a property that cannot be read is
     /// `Unknown`.
     pub fn bucket_facts(&self) -> BucketFacts {
-        let doing = self.doing("read the bucket's settings", "");
+        BucketFacts { versioning: self.versioning(), object_lock: self.locks_of_bucket() }
+    }
+
+    fn versioning(&self) -> Fact<bool> {
+        let doing = self.doing(SETTINGS, "");
         let versioning = self.call(|client| {
             let request = client.get_bucket_versioning().bucket(&self.address.bucket).send();
             let doing = &doing;
             async move { within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await }
         });
+        match versioning {
+            Ok(output) => Fact::Known(output.status() == Some(&BucketVersioningStatus::Enabled)),
+            Err(failure) => unknown(&failure),
+        }
+    }
+
+    fn locks_of_bucket(&self) -> Fact<ObjectLock> {
+        let doing = self.doing(SETTINGS, "");
         let lock = self.call(|client| {
             let request = client.get_object_lock_configuration().bucket(&self.address.bucket).send();
             let doing = &doing;
             async move { within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await }
         });
-        BucketFacts {
-            versioning: match versioning {
-                Ok(output) => Fact::Known(output.status() == Some(&BucketVersioningStatus::Enabled)),
-                Err(failure) => unknown(&failure),
-            },
-            object_lock: match lock {
-                Ok(output) => {
-                    let set = output.object_lock_configuration();
-                    if set.and_then(|s| s.object_lock_enabled()) == Some(&ObjectLockEnabled::Enabled) {
-                        let default = set.and_then(|s| s.rule()).and_then(|rule| rule.default_retention());
-                        let default_retention = default.and_then(|default| {
-                            let days = default.days().or_else(|| default.years().map(|years| years * 365))?;
-                            Some((default.mode()?.as_str().to_owned(), days))
-                        });
-                        Fact::Known(ObjectLock { default_retention })
-                    } else {
-                        Fact::NotThere
-                    }
-                }
-                Err(failure) if failure.code.as_deref() == Some("ObjectLockConfigurationNotFoundError") => {
-                    Fact::NotThere
-                }
-                Err(failure) => unknown(&failure),
-            },
-        }
+        let set = match &lock {
+            Ok(output) => output.object_lock_configuration(),
+            Err(failure) if failure.code.as_deref() == Some("ObjectLockConfigurationNotFoundError") => None,
+            Err(failure) => return unknown(failure),
+        };
+        let Some(set) = set.filter(|set| set.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled))
+        else {
+            return Fact::NotThere;
+        };
+        let default_retention = set.rule().and_then(|rule| rule.default_retention()).and_then(|default| {
+            let days = default.days().or_else(|| default.years().map(|years| years * 365))?;
+            Some((default.mode()?.as_str().to_owned(), days))
+        });
+        Fact::Known(ObjectLock { default_retention })
     }
 
-    /// Puts an object with a wrong CRC32C, which a server that looks at it refuses.
+    /// Why an object's bytes would outlive its deletion. A server hides a locked object when it is deleted
+    /// by its name, and says that it is done.
+    pub(super) fn object_lock(&self, name: &ObjectName) -> Result<Option<String>> {
+        // Who may not read the setting is told nothing, and deletes as everywhere else.
+        if !self.has_locks.get_or_init(|| matches!(self.locks_of_bucket(), Fact::Known(_))) {
+            return Ok(None);
+        }
+        let Some(head) = self.head(name)? else { return Ok(None) };
+        if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
+            return Ok(Some("a legal hold is on it".to_owned()));
+        }
+        let until = head.object_lock_retain_until_date().filter(|until| **until > SystemTime::now().into());
+        let mode = head.object_lock_mode().map_or("", |mode| mode.as_str());
+        Ok(until.map(|until| format!("it is locked until {until} ({mode})")))
+    }
+
+    /// Puts an object with a wrong CRC32C, which a server that looks at it refuses. Each put is
+    /// conditional where the others are: a bucket's policy may demand it.
     pub fn checksum_use(&self, name: &ObjectName) -> Result<ChecksumUse> {
         let doing = self.doing("try checksums", name.as_str());
         let put = |wrong: bool| {
@@ -97,6 +122,7 @@ impl S3 {
                     .bucket(&self.address.bucket)
                     .key(self.key(name))
                     .content_type("application/octet-stream")
+                    .set_if_none_match(self.capabilities().conditional_put.then(|| "*".to_owned()))
                     .body(aws_sdk_s3::primitives::ByteStream::from_static(b"checksum"));
                 request = match wrong {
                     true => request.checksum_crc32_c("AAAAAA=="),
@@ -107,14 +133,17 @@ impl S3 {
                 async move { within(doing, 0, async { sent.await.map_err(|e| failure(doing, e)) }).await }
             })
         };
-        match put(false) {
-            Ok(_) => {}
-            Err(failure) if failure.may_be_about_checksums() => return Ok(ChecksumUse::Refused),
+        match put(true) {
+            Ok(_) => return Ok(ChecksumUse::Ignored),
+            Err(failure) if failure.is_not_implemented() => {}
+            Err(failure) if failure.status.is_some_and(|status| status < 500) => {}
             Err(failure) => return Err(failure.error),
         }
-        match put(true) {
-            Ok(_) => Ok(ChecksumUse::Ignored),
-            Err(failure) if failure.status.is_some_and(|status| status < 500) => Ok(ChecksumUse::Verified),
+        // Some servers refuse it only when they have stored it.
+        self.delete(name)?;
+        match put(false) {
+            Ok(_) => Ok(ChecksumUse::Verified),
+            Err(failure) if failure.may_be_about_checksums() => Ok(ChecksumUse::Refused),
             Err(failure) => Err(failure.error),
         }
     }

@@ -73,6 +73,12 @@ impl Failure {
         self.status == Some(412) || self.code.as_deref() == Some("PreconditionFailed")
     }
 
+    /// Whether the server knows the caller, and does not let it do this: a lock, or a policy.
+    pub fn is_denied(&self) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        self.status == Some(403) && (code == "AccessDenied" || code.contains("Lock"))
+    }
+
     /// Whether the server does not know something that we asked for beside the object.
     pub fn is_not_implemented(&self) -> bool {
         let code = self.code.as_deref();

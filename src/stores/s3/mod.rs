@@ -21,7 +21,7 @@ mod read;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -56,6 +56,8 @@ pub struct S3 {
     checksums_refused: AtomicBool,
     /// The server refused the condition, so that it is not sent any more.
     condition_refused: AtomicBool,
+    /// Whether the bucket has Object Lock, once somebody asked.
+    has_locks: OnceLock<bool>,
     /// Some answer came that only a bucket that is there gives.
     bucket_seen: AtomicBool,
     /// Names that are being put, where the server does not see to it that only one wins.
@@ -94,6 +96,7 @@ impl S3 {
             connection: RwLock::default(),
             checksums_refused: AtomicBool::new(false),
             condition_refused: AtomicBool::new(false),
+            has_locks: OnceLock::new(),
             bucket_seen: AtomicBool::new(false),
             putting: Mutex::default(),
             put_ended: Condvar::new(),
@@ -255,8 +258,13 @@ impl Store for S3 {
         match deleted {
             Ok(_) => Ok(()),
             Err(failure) if failure.is_missing_object() => Ok(()),
+            Err(failure) if failure.is_denied() => Err(failure.error.with_kind(ErrorKind::Refused)),
             Err(failure) => Err(failure.error),
         }
+    }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<String>> {
+        self.object_lock(name)
     }
 }
 

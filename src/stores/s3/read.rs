@@ -2,6 +2,7 @@
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 
 use crate::model::{Error, ObjectName, Result};
@@ -11,6 +12,8 @@ use super::super::wrap::{missing, over_limit, too_short};
 use super::error::{Doing, Failure, broken_body, failure, slow};
 use super::list::whole_secs;
 use super::{S3, within};
+
+const LOOK: &str = "look at the object";
 
 /// No object of S3 is longer; servers do not like ranges beyond what they can count to.
 const RANGE_END_MAX: u64 = 1 << 50;
@@ -101,29 +104,37 @@ impl S3 {
     }
 
     pub(super) fn head_object(&self, name: &ObjectName) -> Result<Option<ObjectMeta>> {
-        let doing = self.doing("look at the object", name.as_str());
-        let looked = self.call(|client| {
-            let request = client.head_object().bucket(&self.address.bucket).key(self.key(name)).send();
-            let doing = &doing;
-            async move { within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await }
-        });
-        let output = match looked {
-            Ok(output) => output,
-            Err(failure) if failure.is_missing_object() => {
-                // HEAD does not say what is missing. A missing bucket is no missing object.
-                if !self.bucket_seen.load(std::sync::atomic::Ordering::Relaxed) {
-                    self.page("", None, Some(1))?;
-                }
-                return Ok(None);
-            }
-            Err(failure) => return Err(failure.error),
-        };
+        let Some(output) = self.head(name)? else { return Ok(None) };
         let size = output.content_length().and_then(|size| u64::try_from(size).ok());
         match (size, output.last_modified()) {
             (Some(size), Some(modified)) => {
                 Ok(Some(ObjectMeta { name: name.clone(), size, stored_at: whole_secs(modified) }))
             }
-            _ => Err(broken_body(&doing, "the answer has no size or no time").error),
+            _ => {
+                let doing = self.doing(LOOK, name.as_str());
+                Err(broken_body(&doing, "the answer has no size or no time").error)
+            }
+        }
+    }
+
+    /// All that the server says of an object; `None` where it is not there.
+    pub(super) fn head(&self, name: &ObjectName) -> Result<Option<HeadObjectOutput>> {
+        let doing = self.doing(LOOK, name.as_str());
+        let looked = self.call(|client| {
+            let request = client.head_object().bucket(&self.address.bucket).key(self.key(name)).send();
+            let doing = &doing;
+            async move { within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await }
+        });
+        match looked {
+            Ok(output) => Ok(Some(output)),
+            Err(failure) if failure.is_missing_object() => {
+                // HEAD does not say what is missing. A missing bucket is no missing object.
+                if !self.bucket_seen.load(std::sync::atomic::Ordering::Relaxed) {
+                    self.page("", None, Some(1))?;
+                }
+                Ok(None)
+            }
+            Err(failure) => Err(failure.error),
         }
     }
 

@@ -440,4 +440,8 @@ impl Store for Fault {
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.run(OpKind::Delete, name.as_str(), || self.inner.delete(name), |_| {}, no_flip)
     }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<String>> {
+        self.inner.lock(name)
+    }
 }

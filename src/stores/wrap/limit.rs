@@ -160,4 +160,9 @@ impl Store for Limit {
         let _slot = self.slot();
         self.inner.delete(name)
     }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<String>> {
+        let _slot = self.slot();
+        self.inner.lock(name)
+    }
 }

@@ -44,4 +44,7 @@ impl Store for ReadOnly {
     fn delete(&self, name: &ObjectName) -> Result<()> {
         Err(refused("delete the object", name))
     }
+    fn lock(&self, name: &ObjectName) -> Result<Option<String>> {
+        self.0.lock(name)
+    }
 }

@@ -168,4 +168,8 @@ impl Store for Retry {
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.attempt(|_| self.inner.delete(name))
     }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<String>> {
+        self.attempt(|_| self.inner.lock(name))
+    }
 }

@@ -371,6 +371,21 @@ fn refused_keys_say_what_to_look_at() {
     }
 }
 
+/// `prune` counts what the store does not let go of, and goes on.
+#[test]
+fn a_deletion_that_is_denied_is_refused_and_no_failure_of_the_store() {
+    for (code, kind) in [
+        ("AccessDenied", ErrorKind::Refused),
+        ("ObjectLockedByBucketPolicy", ErrorKind::Refused),
+        ("SignatureDoesNotMatch", ErrorKind::Store),
+    ] {
+        let (_server, store) = on(move |_, _, _| Answer::error(403, code));
+        let error = store.delete(&name("packs/data/aa/x")).unwrap_err();
+        is_clear(code, &error);
+        assert_eq!((error.kind(), error.is_retryable()), (kind, false), "{code}: {error}");
+    }
+}
+
 #[test]
 fn a_missing_bucket_is_never_an_empty_repository() {
     let server = WrongServer::start(|_, _, good| good);
