@@ -553,7 +553,7 @@ impl<'s> Cursor<'s> {
             return (self.segment.rows_of(id), 16);
         }
         let from = self.at;
-        while self.at < self.segment.len() && self.segment.id_at(self.at) < &id.as_bytes()[..] {
+        while self.at < self.segment.len() && self.segment.id_at(self.at) < id.as_bytes() {
             self.at += 1;
         }
         let rest = self.at..self.segment.len();
