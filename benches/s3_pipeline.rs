@@ -31,6 +31,7 @@ use muster::stores::s3::ConditionalPut;
 use muster::stores::wrap::{RealPace, Retry, RetryPolicy};
 use muster::stores::{Mem, S3};
 use muster::sys::{OsEntropy, RealClock, RealProcess};
+use rustix::time::{ClockId, clock_gettime};
 
 /// What `muster` takes by default on two cores.
 const THREADS: usize = 2;
@@ -137,6 +138,7 @@ fn through(folder: &Path, store: Arc<dyn Store>) {
     let (progress, cancel) = (Progress::new(ProgressMode::Quiet), Cancel::default());
     let files = FilesConfig { paths: vec![folder.to_owned()], ..FilesConfig::default() };
     let source = FilesSource::new("data".to_owned(), files).unwrap();
+    let cpu_before = cpu();
     let done = backup(
         &repo,
         &BackupRequest {
@@ -157,9 +159,9 @@ fn through(folder: &Path, store: Arc<dyn Store>) {
     )
     .unwrap();
     assert_eq!(done.exit(), Exit::Done);
-    let backup_peak = peak_mib();
+    let (put_cpu, backup_peak) = (cpu() - cpu_before, peak_mib());
     let target = scratch.path().join("restored");
-    let began = Instant::now();
+    let (began, cpu_before) = (Instant::now(), cpu());
     let back = restore(
         &repo,
         &RestoreRequest {
@@ -179,13 +181,19 @@ fn through(folder: &Path, store: Arc<dyn Store>) {
         },
     )
     .unwrap();
-    let restored = began.elapsed().as_secs_f64();
+    let (restored, get_cpu) = (began.elapsed().as_secs_f64(), cpu() - cpu_before);
     assert_eq!(back.exit(), Exit::Done);
     println!(
-        "{{\"put_secs\":{:.3},\"get_secs\":{restored:.3},\"put_peak_mib\":{backup_peak},\"peak_mib\":{}}}",
+        "{{\"put_secs\":{:.3},\"get_secs\":{restored:.3},\"put_cpu\":{put_cpu:.3},\"get_cpu\":{get_cpu:.3},\"put_peak_mib\":{backup_peak},\"peak_mib\":{}}}",
         done.duration_secs,
         peak_mib()
     );
+}
+
+/// CPU seconds that this process took until now.
+fn cpu() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The most memory that this process held.
@@ -273,21 +281,25 @@ fn raw(record: &Path) {
         .collect();
     let name = |object: usize| ObjectName::new(format!("packs/data/00/{object}")).unwrap();
     // Content is laid together of pieces as a pack's is.
+    let start = cpu();
     let put = at_once(puts.len(), &|n| {
         let pieces: Vec<&[u8]> = content[..puts[n]].chunks(1 << 20).collect();
         store.put(&name(n), &pieces).unwrap();
     });
+    let put_cpu = cpu() - start;
     let whole = at_once(puts.len(), &|n| {
         store.get(&name(n), puts[n] as u64).unwrap();
     });
+    let start = cpu();
     let ranges = at_once(gets.len(), &|n| {
         let (object, offset, len) = gets[n];
         store.get_range(&name(object), offset, len).unwrap();
     });
+    let get_cpu = cpu() - start;
     let stored: usize = puts.iter().sum();
     let read: u64 = gets.iter().map(|get| get.2).sum();
     println!(
-        "{{\"put_secs\":{put:.3},\"get_secs\":{ranges:.3},\"whole_secs\":{whole:.3},\"puts\":{},\"gets\":{},\"stored_mib\":{:.1},\"read_mib\":{:.1}}}",
+        "{{\"put_secs\":{put:.3},\"get_secs\":{ranges:.3},\"put_cpu\":{put_cpu:.3},\"get_cpu\":{get_cpu:.3},\"whole_secs\":{whole:.3},\"puts\":{},\"gets\":{},\"stored_mib\":{:.1},\"read_mib\":{:.1}}}",
         puts.len(),
         gets.len(),
         stored as f64 / 1_048_576.0,

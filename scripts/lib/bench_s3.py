@@ -38,8 +38,8 @@ def report(args, rounds):
     print(f"\n### {args.kind}, {args.where}; median of {len(rounds)}\n")
     print(f"{sizes['stored_mib']:.0f} MiB in {sizes['puts']} packs; the restore reads {sizes['read_mib']:.0f} MiB "
           f"in {sizes['gets']} ranges, the raw gets beside it too.\n")
-    print("| MiB/s | upload | of the slower | restore | of the slower |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print("| | upload, MiB/s | of the slower | CPU s | restore, MiB/s | of the slower | CPU s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     speeds = {way: (sizes["stored_mib"] / middle[way]["put_secs"], sizes["read_mib"] / middle[way]["get_secs"])
               for way in WAYS}
     slower = [min(speeds["memory"][at], speeds["raw"][at]) for at in (0, 1)]
@@ -47,7 +47,8 @@ def report(args, rounds):
              "store": "muster, through the server"}
     for way in WAYS:
         up, down = speeds[way]
-        print(f"| {names[way]} | {up:.0f} | {up / slower[0]:.2f} | {down:.0f} | {down / slower[1]:.2f} |")
+        cpu = [middle[way][key] for key in ("put_cpu", "get_cpu")]
+        print(f"| {names[way]} | {up:.0f} | {up / slower[0]:.2f} | {cpu[0]:.2f} | {down:.0f} | {down / slower[1]:.2f} | {cpu[1]:.2f} |")
     whole = sizes["stored_mib"] / middle["raw"]["whole_secs"]
     print(f"\nWhole packs come at {whole:.0f} MiB/s.\n")
     ratios = [speeds["store"][at] / slower[at] for at in (0, 1)]

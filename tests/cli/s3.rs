@@ -322,7 +322,8 @@ fn points(server: &WrongServer) -> usize {
 /// is mended the backup is run again.
 #[test]
 fn a_store_that_goes_wrong_in_the_middle_is_a_clear_error() {
-    let faults: [(&str, fn() -> Answer, &str); 6] = [
+    type Fault = (&'static str, fn() -> Answer, &'static str);
+    let faults: [Fault; 6] = [
         ("a proxy's page", || Answer::html(200), "HTML"),
         ("a bucket that was removed", || Answer::error(404, "NoSuchBucket"), "make the bucket"),
         ("a permission taken away", || Answer::error(403, "AccessDenied"), "--iam"),

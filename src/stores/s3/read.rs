@@ -34,8 +34,9 @@ impl S3 {
         let doing = self.doing("read the object", name.as_str());
         self.ask(|client| {
             let request = self.get_request(&client, name).send();
-            let doing = &doing;
-            async move {
+            let doing = doing.clone();
+            on_worker(async move {
+                let doing = &doing;
                 let output = within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await?;
                 let size = length(&output);
                 if let Some(size) = size.filter(|size| *size > limit_bytes) {
@@ -51,7 +52,7 @@ impl S3 {
                     None if got > limit_bytes => Err(over_limit(&*doing.on, got, limit_bytes).into()),
                     _ => Ok(bytes),
                 }
-            }
+            })
         })
     }
 
@@ -61,8 +62,9 @@ impl S3 {
         let doing = self.doing("read a part of the object", name.as_str());
         let got = self.call(|client| {
             let request = self.get_request(&client, name).range(format!("bytes={offset}-{}", end - 1)).send();
-            let doing = &doing;
-            async move {
+            let doing = doing.clone();
+            on_worker(async move {
+                let doing = &doing;
                 let output = within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await?;
                 // Without one it is the whole object: this server has no ranges.
                 let is_range = output.content_range().is_some();
@@ -78,7 +80,7 @@ impl S3 {
                     got if got == len => Ok(bytes),
                     got => Err(short_body(doing, got, len)),
                 }
-            }
+            })
         });
         got.or_else(|failure| match (failure.status, failure.code.as_deref()) {
             (Some(416), _) | (_, Some("InvalidRange")) => self.empty_range(name, offset, len),
@@ -143,6 +145,15 @@ impl S3 {
     fn get_request(&self, client: &aws_sdk_s3::Client, name: &ObjectName) -> GetObjectFluentBuilder {
         client.get_object().bucket(&self.address.bucket).key(self.key(name))
     }
+}
+
+/// Lets a thread of the runtime take a body in, beside the connection that it comes from: on the
+/// caller's thread every piece of it would cost two switches between threads.
+async fn on_worker<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(Error::internal("ask the store", error.to_string()).into()))
 }
 
 fn length(output: &GetObjectOutput) -> Option<u64> {
