@@ -128,7 +128,7 @@ impl World {
             put_before: Os.now().plus_secs(3600),
             spared: Vec::new(),
             gone: Vec::new(),
-            sparse: Vec::new(),
+            sparse: None,
         };
         let signed = Envelope::sign(&self.host.sign, &self.id, Kind::Condemned, None, cbor::encode(&mark));
         let sealed = repo.seal_envelope(&signed).unwrap();
@@ -170,6 +170,7 @@ impl World {
             uploads: 2,
             dry_run: false,
             avoid: Default::default(),
+            began: muster::model::Time::new(0, 0),
             cancel: Default::default(),
         };
         let written = pipeline::run(&repo, &index, options, Arc::default(), |pipeline| {
@@ -571,6 +572,7 @@ fn rows_of_packs_that_are_gone_are_dropped() {
         uploads: 1,
         dry_run: false,
         avoid: Default::default(),
+        began: muster::model::Time::new(0, 0),
         cancel: Default::default(),
     };
     pipeline::run(&repo, &index, options, Arc::default(), |p| {

@@ -50,6 +50,13 @@ fn worlds_that_failed_once_hold() {
     run_worlds(REGRESSIONS);
 }
 
+/// The worst moment is any moment: all are tried.
+#[test]
+fn a_backup_that_outlasts_the_grace_period_refers_to_nothing_that_is_deleted() {
+    let operations = (0..).take_while(|operation| hosts::meets_a_pruner_in(*operation)).count();
+    assert!(operations > 20, "only {operations} operations are too few to tell");
+}
+
 /// The seed changes with every run, and is printed.
 #[test]
 fn no_interleaving_loses_a_point_or_leaves_waste() {

@@ -1,11 +1,11 @@
 //! One run of a job: capture every source, then write the point.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::model::{Error, ErrorKind, PackId, Result, Time, TreeRef, Ulid};
+use crate::model::{Error, ErrorKind, Hash, PackId, Result, Time, TreeRef, Ulid};
 use crate::ports::{Bell, Cancel, CaptureReport, Clock, Entropy, Process, Source};
 use crate::repo::format::{Count, Point, PointSource, Predecessor, SourceStatus};
 use crate::repo::index::Index;
@@ -15,6 +15,7 @@ use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
 use crate::repo::repository::{Repository, random};
 use crate::repo::seen::Seen;
+use crate::repo::session::Condemnation;
 use crate::repo::sign::SignKey;
 use crate::repo::trust::Trusted;
 use crate::report::outcome::{Backup, BackupSource, BackupTotals, Failure};
@@ -23,7 +24,7 @@ use crate::report::stamp::Stamp;
 
 use super::hooks::{Frozen, Hooks};
 use super::session::Session;
-use super::{after_interrupt, points, strays, tell};
+use super::{after_interrupt, points, retention, strays, tell};
 
 /// What to back up, and how.
 pub struct BackupRequest<'a> {
@@ -81,7 +82,7 @@ fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'
     let mut warnings: Vec<String> =
         synced.refused.iter().map(|(_, e)| format!("{e}; run `muster check`")).collect();
     if !request.dry_run {
-        match strays::take_in(repo, &index) {
+        match strays::take_in(repo, &index, session.renewed_at()) {
             Ok(0) => {}
             Ok(packs) => tracing::info!(packs, "packs of an interrupted backup were taken in"),
             // Without them more is sent again, and nothing else.
@@ -99,6 +100,7 @@ fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'
         uploads: UPLOADS,
         dry_run: request.dry_run,
         avoid: HashSet::new(),
+        began: session.renewed_at(),
         cancel: request.cancel.clone(),
     };
     let started = request.clock.now();
@@ -130,13 +132,13 @@ fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'
     if !request.dry_run {
         let point = Draft { repo, request, session, started, notes }.point(captured, &counters)?;
         request.cancel.check()?;
-        session.renew()?;
-        check_still_there(repo, &written.referenced)?;
-        let Committed { point, doubt } = commit(repo, request, session, point)?;
+        // Lists are read and a lock is waited for: the session must not lapse over these.
+        let Committed { point, doubt } =
+            session.kept_alive(|| commit(repo, request, session, point, &written.referenced))?;
         outcome.point = Some(point.to_string());
         outcome.warnings.extend(doubt);
         // The point stands: nothing that goes wrong from here on makes the backup a failed one.
-        if let Err(error) = tidy_index(repo, &index) {
+        if let Err(error) = tidy_index(repo, &index, session.renewed_at()) {
             outcome.warnings.push(format!("the index was not merged: {error}"));
         }
     }
@@ -157,15 +159,18 @@ fn commit(
     request: &BackupRequest<'_>,
     session: &Session<'_>,
     draft: Point,
+    referenced: &HashMap<PackId, u64>,
 ) -> Result<Committed> {
     let _alone = lock(&repo.cache_dir().join("commit.lock"))?;
     let own = &repo.writer()?.sign;
+    let (seq, predecessor) = next_number(repo, &repo.points()?, &request.job)?;
+    let now = session.renew()?;
     // A point that no reader would believe is not written.
     let trusted = repo.trusted_now()?;
     if !trusted.is_writers(own) {
         return Err(lost_standing(&trusted, own, "before its point was written, so none was"));
     }
-    let (seq, predecessor) = next_number(repo, &repo.points()?, &request.job)?;
+    check_still_there(repo, &trusted, now, referenced)?;
     let point = Point {
         seq,
         predecessor,
@@ -175,9 +180,13 @@ fn commit(
     };
     // The last moment at which stopping leaves no point.
     request.cancel.check()?;
-    repo.put_point(&point)?;
+    let hash = repo.put_point(&point)?;
     let doubt = match prove_stored(repo, &point) {
         Ok(()) => None,
+        Err(error) if error.kind() == ErrorKind::Limit => {
+            bury(repo, request, &point, hash);
+            return Err(error);
+        }
         // It tells of the point, or of who wrote it.
         Err(error) if error.is_about_content() => return Err(error),
         // The store did not answer, and the point is there all the same.
@@ -187,6 +196,14 @@ fn commit(
         )),
     };
     Ok(Committed { point: point.id, doubt })
+}
+
+/// Removes a point of this host's that came too late, so that nobody has to wonder about it.
+fn bury(repo: &Repository, request: &BackupRequest<'_>, point: &Point, hash: Hash) {
+    let buried = retention::bury(repo, point, hash, "void: it was stored too late", request.clock.now());
+    if let Err(error) = buried {
+        tracing::warn!(%error, "the void point was not removed; `muster retention remove` does it");
+    }
 }
 
 /// Reads a point that was just stored as any reader would.
@@ -231,9 +248,9 @@ fn lost_standing(now: &Trusted, own: &SignKey, when: &str) -> Error {
 }
 
 /// Merges index objects once there are many.
-fn tidy_index(repo: &Repository, index: &Index) -> Result<()> {
+fn tidy_index(repo: &Repository, index: &Index, now: Time) -> Result<()> {
     let there = repo.list_packs()?;
-    let condemned = repo.condemned()?;
+    let condemned = repo.condemned(now)?;
     // A pack that is not listed may be new; only one that was condemned is gone for good.
     let is_gone = |pack: &PackId| !there.contains_key(pack) && condemned.condemns(pack);
     index.drop_packs(repo, &is_gone)?;
@@ -276,11 +293,18 @@ fn showing<T>(progress: &Progress, counters: &Counters, work: impl FnOnce() -> T
 }
 
 /// What the point refers to must not be condemned, and must be there, when it is committed.
-fn check_still_there(repo: &Repository, referenced: &std::collections::HashMap<PackId, u64>) -> Result<()> {
-    let condemned = repo.condemned()?;
+///
+/// `trusted` is the newest config: whoever was admitted while the backup ran may condemn too.
+fn check_still_there(
+    repo: &Repository,
+    trusted: &Trusted,
+    now: Time,
+    referenced: &HashMap<PackId, u64>,
+) -> Result<()> {
+    let condemned = Condemnation::of(&repo.marks_by(trusted)?, repo.spared_before(now));
     let present = repo.list_packs()?;
     let is_lost = |pack: &PackId, size: u64| {
-        condemned.condemns(pack) || present.get(pack).is_none_or(|(_, now)| *now != size)
+        condemned.shuns(pack) || present.get(pack).is_none_or(|(_, now)| *now != size)
     };
     let lost = referenced.iter().find(|(pack, size)| is_lost(pack, **size)).map(|(pack, _)| pack);
     match lost {

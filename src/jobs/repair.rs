@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{Error, ErrorKind, Hash, ObjectName, PackId, PartyId, Result};
+use crate::model::{Error, ErrorKind, Hash, PackId, PartyId, Result};
 use crate::ports::{Cancel, Clock};
 use crate::repo::format::{EpochKind, IndexPack};
 use crate::repo::index::object::NOBODY;
@@ -40,7 +40,8 @@ pub struct RepairIndexRequest<'a> {
     pub clock: &'a dyn Clock,
 }
 
-/// Reads the directory of every pack and writes an index that replaces all that is there.
+/// Reads the directory of every pack and writes an index that replaces all that this host wrote. Objects
+/// whose bytes are not what their name says are deleted: they can never serve anybody again.
 ///
 /// Only blobs whose record this host's key signed become rows that this host deduplicates against.
 /// Others' blobs, and those signed by a key that was revoked since, stand in objects of their own that
@@ -58,7 +59,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
     // The index is listed before the packs: whatever is replaced names only packs that are listed.
     let (old, report) = Index::sync_into(repo, scratch.path().join("index"))?;
     // And the marks too: of what is deleted from here on they say so.
-    let condemned = repo.condemned()?;
+    let condemned = repo.condemned(request.clock.now())?;
     let packs = repo.list_packs()?;
     let mut repair = Repair {
         repo,
@@ -79,15 +80,19 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
     let (packs_read, packs_unread) = ((repair.packs.len() - unread.len()) as u64, unread.len() as u64);
     let chunks_dropped = repair.dropped()?;
     repair.name_gone_packs();
-    let is_refused = |(name, _): &(ObjectName, Error)| {
-        layout::parse_index(name).is_some_and(|hash| !report.superseded_by.contains_key(&hash))
-    };
-    let is_whole = !report.refused.iter().any(is_refused) && repair.is_as_the_packs_say(&unread)?;
+    let damaged: Vec<Hash> = report
+        .refused
+        .iter()
+        .filter(|(_, error)| error.kind() == ErrorKind::Damaged)
+        .filter_map(|(name, _)| layout::parse_index(name))
+        .collect();
+    let is_whole = damaged.is_empty() && repair.is_as_the_packs_say(&unread)?;
     if is_whole {
         repair.objects = 0;
     } else {
         repair.flush()?;
-        repair.write(report.listed)?;
+        repair.write(report.own)?;
+        repair.clear_away(&damaged)?;
     }
     Ok(RepairIndex {
         dry_run: request.dry_run,
@@ -361,6 +366,35 @@ impl Repair<'_> {
         let each = rows.iter().map(|row| Ok(*row));
         let by = SignAndSeal { meta, key, repository: self.repo.id() };
         self.repo.with_zstd(|zstd| build_object(each, supersedes, owner, &size, zstd, &by))
+    }
+
+    /// Deletes index objects that are damaged beyond use, once what stood in them is written anew. Whose they
+    /// were cannot be told any more, so that no object of their writer's would ever put them out of use.
+    fn clear_away(&mut self, damaged: &[Hash]) -> Result<()> {
+        for hash in damaged {
+            let name = layout::index(hash);
+            self.request.cancel.check()?;
+            let bytes = match self.repo.store().get(&name, INDEX_OBJECT_MAX_BYTES) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Longer than any index object.
+                Err(error) if error.kind() == ErrorKind::Damaged => Vec::new(),
+                read => read?,
+            };
+            // It was damaged on its way only.
+            if blake3::hash(&bytes).as_bytes() == &hash.0 || self.request.dry_run {
+                continue;
+            }
+            match self.repo.store().delete(&name) {
+                Err(error) if error.kind() == ErrorKind::Refused => self.problems.push(Problem {
+                    object: name.to_string(),
+                    what: format!("it is damaged, and the store does not let it go: {}", error.why()),
+                    points_hurt: Vec::new(),
+                    paths_hurt: Vec::new(),
+                }),
+                deleted => deleted?,
+            }
+        }
+        Ok(())
     }
 
     /// Writes the objects, and last of all one without rows that puts the old ones out of use: a

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Error, ErrorKind, Hash, PartyId, Result, Time, Ulid};
 use crate::policy::retention::{Candidate, Keep, decide};
 use crate::ports::{Clock, Entropy};
-use crate::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombstone};
+use crate::repo::format::{Point, RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombstone};
 use crate::repo::layout;
 use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::repository::{Repository, random};
@@ -55,7 +55,7 @@ pub fn retention_after(
         if !request.dry_run && !doomed.is_empty() {
             confirm(&question(&doomed, outcome.kept))?;
             for (stored, rule) in doomed {
-                bury(repo, stored, &rule, request.clock.now())?;
+                bury(repo, &stored.point, stored.hash, &rule, request.clock.now())?;
             }
         }
         Ok(outcome)
@@ -111,7 +111,7 @@ pub fn remove(repo: &Repository, removal: &Removal<'_>) -> Result<Retention> {
         outcome.points.push(row(stored, false, removal.reason));
         outcome.removed += 1;
         if !removal.dry_run {
-            bury(repo, stored, removal.reason, removal.clock.now())?;
+            bury(repo, &stored.point, stored.hash, removal.reason, removal.clock.now())?;
         }
     }
     Ok(outcome)
@@ -243,11 +243,10 @@ fn row(stored: &StoredPoint, kept: bool, rule: &str) -> RetentionRow {
 }
 
 /// Stores a point's tombstone. The point's object stays for the grace period.
-fn bury(repo: &Repository, stored: &StoredPoint, rule: &str, at: Time) -> Result<()> {
-    let point = &stored.point;
+pub(super) fn bury(repo: &Repository, point: &Point, hash: Hash, rule: &str, at: Time) -> Result<()> {
     let stone = Tombstone {
         point: point.id,
-        hash: stored.hash,
+        hash,
         writer: point.writer,
         job: point.job.clone(),
         seq: point.seq,

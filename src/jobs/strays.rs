@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use crate::model::{PackId, PartyId, Result};
+use crate::model::{PackId, PartyId, Result, Time};
 use crate::repo::format::EpochKind;
 use crate::repo::index::{Index, Row, SignAndSeal, build_object};
 use crate::repo::pack::OpenedDirectory;
@@ -22,13 +22,13 @@ const LOOKED_AT_MAX: usize = 16;
 ///
 /// To be called in a session, before the pipeline looks at what is there: a pack that is listed is durable, and
 /// that it was not condemned meanwhile is checked for these as for all before the point is written.
-pub(super) fn take_in(repo: &Repository, index: &Index) -> Result<usize> {
+pub(super) fn take_in(repo: &Repository, index: &Index, now: Time) -> Result<usize> {
     let own = repo.writer()?.sign.party();
-    let condemned = repo.condemned()?;
+    let condemned = repo.condemned(now)?;
     let segments = index.segments();
     let known: HashSet<PackId> = segments.iter().flat_map(|s| s.packs()).map(|pack| pack.id).collect();
     let mut strays: Vec<_> = repo.list_packs_at()?.into_iter().collect();
-    strays.retain(|(id, _)| !known.contains(id) && !condemned.condemns(id));
+    strays.retain(|(id, _)| !known.contains(id) && !condemned.shuns(id));
     strays.sort_by_key(|(id, at)| (Reverse(at.stored_at), *id));
     let (mut rows, mut sizes) = (Vec::new(), HashMap::new());
     for (id, at) in strays.into_iter().take(LOOKED_AT_MAX) {

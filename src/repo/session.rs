@@ -13,6 +13,7 @@ use super::limits::SMALL_OBJECT_MAX_BYTES;
 use super::live::{BlobAt, PackAt};
 use super::repository::Repository;
 use super::sign::{Envelope, Kind};
+use super::trust::Trusted;
 
 /// A condemned mark that a writer signed.
 #[derive(Clone, Debug)]
@@ -43,19 +44,39 @@ pub enum Verdict {
 pub struct Condemnation {
     /// The newest word on each pack of which there is any.
     pub verdicts: HashMap<PackId, Verdict>,
+    /// Packs that nobody may refer to: condemned ones, and those of which a new reference could meet somebody
+    /// who deletes them still.
+    pub shunned: HashSet<PackId>,
+    /// Packs of which a key that has been replaced or revoked since has the newest word: it condemns them, for
+    /// whoever refers to packs and for nobody else.
+    pub condemned_by_past: HashSet<PackId>,
     /// Blobs that are mostly dead: whoever has a chunk's plaintext in hand stores it anew.
     pub sparse: HashSet<BlobAt>,
 }
 
 impl Condemnation {
     /// What these marks say. Of two on one pack the one stored later counts; of two stored at once, the one
-    /// with the higher name.
-    pub fn of(marks: &[Mark]) -> Self {
-        let mut valid: Vec<&Mark> = marks.iter().filter(|mark| mark.is_valid()).collect();
-        valid.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
+    /// with the higher name. Nobody refers to a pack that was spared after `spared_before`: somebody who looked
+    /// earlier may be about to delete it.
+    pub fn of(marks: &[Mark], spared_before: Time) -> Self {
+        let mut in_time: Vec<&Mark> = marks.iter().filter(|mark| mark.is_in_time()).collect();
+        in_time.sort_by(|a, b| (a.stored_at, &a.name).cmp(&(b.stored_at, &b.name)));
         let mut all = Self::default();
-        for mark in valid {
+        for mark in in_time {
             let at = mark.stored_at;
+            all.shunned.extend(mark.says.packs.iter().chain(&mark.says.gone));
+            if !mark.is_trusted {
+                all.condemned_by_past.extend(mark.says.packs.iter().chain(&mark.says.gone));
+                continue;
+            }
+            for pack in mark.packs() {
+                all.condemned_by_past.remove(pack);
+            }
+            if at <= spared_before {
+                for pack in &mark.says.spared {
+                    all.shunned.remove(pack);
+                }
+            }
             for pack in &mark.says.packs {
                 // Whoever says it again does not begin the time anew.
                 let since = match all.verdicts.get(pack) {
@@ -66,16 +87,23 @@ impl Condemnation {
             }
             all.verdicts.extend(mark.says.spared.iter().map(|pack| (*pack, Verdict::Spared)));
             all.verdicts.extend(mark.says.gone.iter().map(|pack| (*pack, Verdict::Gone(at))));
-            for blobs in &mark.says.sparse {
-                all.sparse.extend(blobs.offsets.iter().map(|offset| (blobs.pack, *offset)));
+            // Each such list is the whole list.
+            if let Some(sparse) = &mark.says.sparse {
+                let blobs = sparse.iter().flat_map(|b| b.offsets.iter().map(|offset| (b.pack, *offset)));
+                all.sparse = blobs.collect();
             }
         }
         all
     }
 
-    /// Whether nobody may refer to the pack.
+    /// Whether the pack is condemned.
     pub fn condemns(&self, pack: &PackId) -> bool {
         matches!(self.verdicts.get(pack), Some(Verdict::Condemned(_) | Verdict::Gone(_)))
+    }
+
+    /// Whether nobody may refer to the pack.
+    pub fn shuns(&self, pack: &PackId) -> bool {
+        self.shunned.contains(pack)
     }
 
     /// Since when the pack is condemned.
@@ -91,7 +119,12 @@ impl Mark {
     /// Whether it counts. One that reached the store too late was written by somebody who slept, and
     /// what it rests on may have changed.
     pub fn is_valid(&self) -> bool {
-        self.is_trusted && self.stored_at <= self.says.put_before
+        self.is_trusted && self.is_in_time()
+    }
+
+    /// Whether it reached the store in time, whoever signed it.
+    pub fn is_in_time(&self) -> bool {
+        self.stored_at <= self.says.put_before
     }
 
     /// Every pack that it speaks of.
@@ -158,16 +191,28 @@ impl Repository {
         })
     }
 
-    /// What the marks say, together. Those that nobody trusted signed do not count.
-    pub fn condemned(&self) -> Result<Condemnation> {
-        Ok(Condemnation::of(&self.marks()?))
+    /// What the marks say, together, to somebody who looks at `now`. Those that no writer signed do not count.
+    pub fn condemned(&self, now: Time) -> Result<Condemnation> {
+        Ok(Condemnation::of(&self.marks()?, self.spared_before(now)))
+    }
+
+    /// Whoever deletes looks at the marks again before a session of his could lapse: what was spared before
+    /// this nobody is about to delete.
+    pub fn spared_before(&self, now: Time) -> Time {
+        let times = self.trusted().config.times;
+        now.plus_secs(-i64::from(times.lapse_secs) - i64::from(times.margin_secs))
     }
 
     /// The condemned marks that writers signed, past ones among them.
     pub fn marks(&self) -> Result<Vec<Mark>> {
+        self.marks_by(self.trusted())
+    }
+
+    /// The same as somebody reads them for whom `trusted` is the newest config.
+    pub fn marks_by(&self, trusted: &Trusted) -> Result<Vec<Mark>> {
         let mut marks = Vec::new();
         for meta in self.list_all(layout::CONDEMNED)? {
-            match self.read_mark(&meta) {
+            match self.read_mark(trusted, &meta) {
                 Ok(mark) => marks.push(mark),
                 // A mark that went away while this looked is none: its packs were spared, or are long gone.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -180,13 +225,13 @@ impl Repository {
         Ok(marks)
     }
 
-    fn read_mark(&self, meta: &ObjectMeta) -> Result<Mark> {
+    fn read_mark(&self, trusted: &Trusted, meta: &ObjectMeta) -> Result<Mark> {
         let name = &meta.name;
         let sealed = self.store().get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
         let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        let is_trusted = self.trusted().verify_writer(&envelope, Kind::Condemned, None).is_ok();
+        let is_trusted = trusted.verify_writer(&envelope, Kind::Condemned, None).is_ok();
         if !is_trusted {
-            self.trusted().verify_writer_past_or_present(&envelope, Kind::Condemned, None)?;
+            trusted.verify_writer_past_or_present(&envelope, Kind::Condemned, None)?;
         }
         let says: Condemned = cbor::decode(&envelope.payload, "condemned mark")?;
         let hash = Hash(*blake3::hash(&sealed).as_bytes());
@@ -260,7 +305,9 @@ impl Repository {
     fn read_session(&self, name: &ObjectName) -> Result<Session> {
         let sealed = self.store().get(name, SMALL_OBJECT_MAX_BYTES as u64)?;
         let envelope = self.open_envelope(name, &sealed, SMALL_OBJECT_MAX_BYTES)?;
-        self.trusted().verify_writer_past_or_present(&envelope, Kind::Session, Some(name))?;
+        // What a key that was revoked meanwhile stores is refused, so nobody need wait for it; and a thief of
+        // the key could hold up all deleting for ever.
+        self.trusted().verify_writer(&envelope, Kind::Session, Some(name))?;
         let session: Session =
             cbor::decode(&envelope.payload, "session").map_err(|e| e.on(name.to_string()))?;
         if session.writer != envelope.signer || layout::session(&session.id, session.renewal) != *name {

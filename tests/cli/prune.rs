@@ -149,7 +149,9 @@ fn what_no_point_needs_is_freed_a_day_later() {
         world.prune(&[]);
     }
     let rest = world.prune(&["--dry-run"]);
-    assert_eq!(bytes(&rest, "live"), bytes(&rest, "total"), "{rest}");
+    // A dead piece may lie in one blob with a live one, or in a pack that is not worth moving.
+    let stays = ["live", "pinned", "unused"].map(|what| bytes(&rest, what)).iter().sum::<u64>();
+    assert_eq!(stays, bytes(&rest, "total"), "{rest}");
     assert_eq!(world.objects("condemned").len(), 0, "marks of packs that nobody names any more");
     // One session for each point, the last prune's, and its end.
     assert!(world.objects("sessions").len() <= 2 + 3, "{:?}", world.objects("sessions"));

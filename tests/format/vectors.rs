@@ -944,7 +944,7 @@ fn small_object_vectors() {
         put_before: time(3600),
         spared: Vec::new(),
         gone: Vec::new(),
-        sparse: Vec::new(),
+        sparse: None,
     };
     let spared = Condemned {
         packs: Vec::new(),
@@ -955,7 +955,7 @@ fn small_object_vectors() {
     let sparse = Condemned {
         packs: Vec::new(),
         gone: vec![PackId([2; 32])],
-        sparse: vec![SparseBlobs { pack: PackId([3; 32]), offsets: vec![0, 70_000] }],
+        sparse: Some(vec![SparseBlobs { pack: PackId([3; 32]), offsets: vec![0, 70_000] }]),
         reason: "mostly dead blobs".into(),
         ..condemned.clone()
     };

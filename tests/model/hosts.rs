@@ -10,7 +10,7 @@ use muster::jobs::keys::{self, Authority, HostRole};
 use muster::jobs::prune::{PruneRequest, Settings, prune};
 use muster::jobs::retention::{RetentionRequest, retention};
 use muster::model::{
-    ChunkId, Content, Entry, ErrorKind, Extent, ObjectName, RepositoryId, Result, Secret, TreeRef,
+    ChunkId, Content, Entry, ErrorKind, Extent, ObjectName, RepositoryId, Result, Secret, TreeRef, Ulid,
 };
 use muster::policy::retention::Keep;
 use muster::ports::{Cancel, Source, Store};
@@ -93,12 +93,12 @@ impl Figures {
     /// Whether each kind of thing happened often enough to tell something.
     pub fn is_worth_something(&self) -> bool {
         let share = |n: u64, of: u64, percent: u64| n * 100 >= of * percent;
-        share(self.backups - self.backups_failed, self.operations, 10)
+        share(self.backups - self.backups_failed, self.operations, 7)
             && share(self.prunes - self.prunes_failed, self.operations, 5)
             && share(self.packs_deleted, self.operations, 5)
             && share(self.packs_condemned, self.operations, 5)
             && self.packs_repacked > 0
-            && share(self.points_removed, self.operations, 3)
+            && share(self.points_removed, self.operations, 2)
             && share(self.crashes, self.operations, 1)
             && share(self.interludes, self.operations, 5)
             && share(self.lagging_lists, self.operations, 5)
@@ -110,6 +110,8 @@ struct Host {
     cache: tempfile::TempDir,
     skew: i64,
     files: Files,
+    /// What it held once; it comes back now and then, after the points that had it are gone.
+    past: Vec<Files>,
 }
 
 pub struct World {
@@ -123,6 +125,8 @@ pub struct World {
     deleted: Arc<Mutex<Vec<(muster::ports::ObjectMeta, muster::model::Time)>>>,
     /// What each backup was given, by its tag.
     given: Mutex<HashMap<String, Files>>,
+    /// Points of backups that said that they had succeeded.
+    promised: Mutex<BTreeSet<Ulid>>,
     next_tag: AtomicU64,
     observer_cache: tempfile::TempDir,
     figures: Mutex<Figures>,
@@ -133,7 +137,8 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> Arc<Self> {
         let mut rng = Rng(seed);
-        let time = Arc::new(SimTime::new());
+        // Some stores tell whole seconds only, and much happens in one of them.
+        let time = Arc::new(SimTime::new(seed / 4 % 2 == 1));
         let mem = Arc::new(Mem::new(time.clone()));
         let kit = RecoveryKit::generate(&OsEntropy).unwrap();
         let first = HostKeys::generate(&OsEntropy).unwrap();
@@ -151,6 +156,7 @@ impl World {
                 cache: tempfile::tempdir().unwrap(),
                 skew: rng.below(200_000) as i64 - 100_000,
                 files: Files::new(),
+                past: Vec::new(),
             })
         };
         let mut hosts = vec![host(first, &mut rng)];
@@ -169,6 +175,7 @@ impl World {
                 busy: Mutex::default(),
                 deleted: Arc::default(),
                 given: Mutex::default(),
+                promised: Mutex::default(),
                 next_tag: AtomicU64::new(1),
                 observer_cache: tempfile::tempdir().unwrap(),
                 figures: Mutex::default(),
@@ -217,15 +224,7 @@ impl World {
 
     /// One operation of a host that does nothing else just now; then all live points are read.
     fn one(self: &Arc<Self>, rng: &mut Rng, depth: usize) {
-        let free: Vec<usize> = {
-            let busy = self.busy.lock().unwrap();
-            (0..HOSTS).filter(|host| !busy.contains(host)).collect()
-        };
-        if free.is_empty() || self.violation.lock().unwrap().is_some() {
-            return;
-        }
-        let host = free[rng.below(free.len() as u64) as usize];
-        self.busy.lock().unwrap().insert(host);
+        let Some(host) = self.occupy(rng) else { return };
         self.figures.lock().unwrap().operations += 1;
         let rough = roughness(self.seed);
         match rng.below(100) {
@@ -234,10 +233,39 @@ impl World {
             80..98 => self.remove(host, rng, depth, rough),
             _ => self.revoke(host, depth),
         }
+        self.release(host);
+    }
+
+    /// A host that does nothing else just now; none once something is wrong.
+    fn occupy(&self, rng: &mut Rng) -> Option<usize> {
+        let mut busy = self.busy.lock().unwrap();
+        let free: Vec<usize> = (0..HOSTS).filter(|host| !busy.contains(host)).collect();
+        if free.is_empty() || self.violation.lock().unwrap().is_some() {
+            return None;
+        }
+        let host = free[rng.below(free.len() as u64) as usize];
+        busy.insert(host);
+        Some(host)
+    }
+
+    /// What it did is done; all live points are read.
+    fn release(&self, host: usize) {
         self.busy.lock().unwrap().remove(&host);
         if let Err(why) = self.all_points_restore() {
             self.violation.lock().unwrap().get_or_insert(why);
         }
+    }
+
+    /// The worst that may happen during a long backup: another host marks what nobody needs, the grace period
+    /// passes, and it deletes.
+    fn hunt(self: &Arc<Self>, rng: &mut Rng, depth: usize) {
+        let Some(host) = self.occupy(rng) else { return };
+        let rough = Roughness { lag: roughness(self.seed).lag, ..CALM };
+        self.prune(host, rng, depth, rough);
+        self.time.pass(86_400 + rng.below(4_000) as i64);
+        self.prune(host, rng, depth, rough);
+        self.figures.lock().unwrap().operations += 2;
+        self.release(host);
     }
 
     fn process(&self, host: usize, rng: &mut Rng) -> Arc<Process> {
@@ -246,12 +274,21 @@ impl World {
     }
 
     fn open(&self, process: &Arc<Process>, roughness: Roughness, depth: usize) -> Result<Repository> {
+        self.open_with(process, roughness, Arc::new(Level { world: self.me.clone(), depth }))
+    }
+
+    fn open_with(
+        &self,
+        process: &Arc<Process>,
+        roughness: Roughness,
+        meanwhile: Arc<dyn Meanwhile>,
+    ) -> Result<Repository> {
         let host = self.hosts[process.host].lock().unwrap();
         let store = SimStore {
             mem: self.mem.clone(),
             time: self.time.clone(),
             process: process.clone(),
-            meanwhile: Arc::new(Level { world: self.me.clone(), depth }),
+            meanwhile,
             deleted: self.deleted.clone(),
             roughness,
             margin_secs: 900,
@@ -277,13 +314,27 @@ impl World {
         let files = {
             let mut host = self.hosts[host].lock().unwrap();
             change(&mut host.files, rng);
-            host.files.clone()
+            if !host.past.is_empty() && rng.chance(250) {
+                host.files = host.past[rng.below(host.past.len() as u64) as usize].clone();
+            }
+            let files = host.files.clone();
+            host.past.push(files.clone());
+            files
         };
+        if rng.chance(250) {
+            self.remove(host, rng, depth, CALM);
+        }
+        let repo = self.open(&process, roughness, depth);
+        self.back_up_files(&process, repo, files, depth);
+    }
+
+    fn back_up_files(&self, process: &Arc<Process>, repo: Result<Repository>, files: Files, depth: usize) {
+        let host = process.host;
         let tag = self.next_tag.fetch_add(1, Ordering::SeqCst).to_string();
         self.given.lock().unwrap().insert(tag.clone(), files.clone());
-        let clock = self.clock(&process);
+        let clock = self.clock(process);
         self.note(depth, &format!("backup {tag} on host {host}"));
-        let done = self.open(&process, roughness, depth).and_then(|repo| {
+        let done = repo.and_then(|repo| {
             let sources: Vec<Box<dyn Source>> = vec![Box::new(Fixed { name: "data", files })];
             backup(
                 &repo,
@@ -304,6 +355,9 @@ impl World {
                 },
             )
         });
+        if let Ok(done) = &done {
+            self.promised.lock().unwrap().extend(done.point.iter().map(|id| id.parse::<Ulid>().unwrap()));
+        }
         let mut figures = self.figures.lock().unwrap();
         figures.backups += 1;
         figures.backups_failed += u64::from(done.is_err());
@@ -431,6 +485,16 @@ impl World {
             return Err(format!("index object {name} is refused: {error}"));
         }
         let list = repo.points().map_err(|e| format!("points cannot be listed: {e}"))?;
+        // A point of a key that was revoked while it was written is refused rightly.
+        if let Some((name, error)) = list.refused.iter().find(|(_, e)| e.kind() != ErrorKind::Untrusted) {
+            return Err(format!("{name} is refused: {error}"));
+        }
+        let counts: HashSet<Ulid> = list.points.iter().filter(|p| !p.is_void).map(|p| p.point.id).collect();
+        let promised = self.promised.lock().unwrap();
+        let broken = promised.iter().find(|id| !counts.contains(id) && !list.tombstones.contains_key(id));
+        if let Some(id) = broken {
+            return Err(format!("point {id} was said to be good, and does not count"));
+        }
         let given = self.given.lock().unwrap();
         for stored in list.points.iter().filter(|p| !p.is_void) {
             let point = &stored.point;
@@ -485,7 +549,8 @@ impl World {
         let (index, _) = Index::sync(&repo).unwrap();
         let reader = Reader::new(&repo, &index, 8 << 20);
         let mut needed = Needed::default();
-        for stored in list.points.iter().filter(|p| !p.is_void) {
+        // What is there of void points stays with them.
+        for stored in &list.points {
             for source in &stored.point.sources {
                 needed.tree::<Entry>(&reader, source.catalogue.as_ref().unwrap());
                 needed.content(&reader, source.facts.as_ref().unwrap());
@@ -507,13 +572,12 @@ impl World {
         let marks = repo.marks().unwrap();
         let is_bound: HashSet<_> =
             marks.iter().filter(|m| m.packs().any(|p| named.contains(p))).map(|m| m.name.clone()).collect();
-        let of_sparse =
-            |name: &ObjectName| marks.iter().any(|m| m.name == *name && !m.says.sparse.is_empty());
-        let mut sparse_left = HOSTS;
+        let of_sparse = |name: &ObjectName| marks.iter().any(|m| m.name == *name && m.says.sparse.is_some());
+        let mut sparse_left = 1;
         for name in self.mem.names() {
             let is_waste = match name.as_str().split('/').next() {
                 Some("sessions") => !sessions.contains(&name) && !self.is_recent(&name),
-                // Each host may have said which blobs are mostly dead.
+                // The newest list of blobs that are mostly dead.
                 Some("condemned") if of_sparse(&name) && sparse_left > 0 => {
                     sparse_left -= 1;
                     false
@@ -594,8 +658,12 @@ struct Level {
 impl Meanwhile for Level {
     fn others(&self, rng: &mut Rng) {
         let Some(world) = self.world.upgrade() else { return };
-        if self.depth < DEPTH_MAX {
-            world.one(rng, self.depth + 1);
+        if self.depth >= DEPTH_MAX {
+            return;
+        }
+        match rng.chance(300) {
+            true => world.hunt(rng, self.depth + 1),
+            false => world.one(rng, self.depth + 1),
         }
     }
 
@@ -612,6 +680,55 @@ impl Meanwhile for Level {
         };
         *of += 1;
     }
+}
+
+/// Waits for one operation, and hunts then.
+struct HuntAt {
+    world: Weak<World>,
+    operation: u64,
+    seen: AtomicU64,
+}
+
+impl Meanwhile for HuntAt {
+    fn others(&self, rng: &mut Rng) {
+        if self.seen.fetch_add(1, Ordering::SeqCst) == self.operation {
+            self.world.upgrade().unwrap().hunt(rng, 1);
+        }
+    }
+    fn count(&self, _: Happening) {}
+}
+
+/// What had gone from all points comes back in a backup, in whose operation number `operation` another host marks,
+/// waits for the grace period to pass, and deletes. Answers with whether there were so many operations.
+pub fn meets_a_pruner_in(operation: u64) -> bool {
+    let world = World::new(0);
+    let set = |seeds: std::ops::Range<u64>| -> Files {
+        seeds.map(|n| (format!("file-{n}"), noise(n, 40_000))).collect()
+    };
+    let process = || Process::new(0, 0, 1);
+    for files in [set(0..4), set(10..14)] {
+        let process = process();
+        let repo = world.open(&process, CALM, 0);
+        world.back_up_files(&process, repo, files, 0);
+        world.time.pass(10_000);
+    }
+    let keep = BTreeMap::from([("app".to_owned(), Keep { last: Some(1), within_secs: None })]);
+    let remover = process();
+    let repo = world.open(&remover, CALM, 0).unwrap();
+    let request =
+        RetentionRequest { keep, dry_run: false, clock: &world.clock(&remover), entropy: &OsEntropy };
+    assert_eq!(retention(&repo, &request).unwrap().removed, 1);
+    // Of a point removed lately nothing is deleted.
+    world.time.pass(2 * 86_400);
+    world.busy.lock().unwrap().insert(0);
+    let hunter = Arc::new(HuntAt { world: world.me.clone(), operation, seen: AtomicU64::new(0) });
+    let process = process();
+    let always = Roughness { interlude: 1000, ..CALM };
+    let repo = world.open_with(&process, always, hunter.clone());
+    world.back_up_files(&process, repo, set(2..6), 0);
+    world.release(0);
+    world.fail_on_violation();
+    hunter.seen.load(Ordering::SeqCst) > operation
 }
 
 /// Worlds differ in what goes wrong in them.

@@ -10,6 +10,10 @@ use muster::model::{Error, ErrorKind, ObjectName, Result, Time};
 use muster::ports::{Bell, Capabilities, Clock, ObjectMeta, Put, Store};
 use muster::stores::Mem;
 
+/// How long time waits, while it passes once, for threads that are to wake: on a busy machine more
+/// sessions lapse for nothing the shorter this is.
+const PATIENCE: Duration = Duration::from_millis(800);
+
 /// SplitMix64: small, and the same everywhere.
 pub struct Rng(pub u64);
 
@@ -35,11 +39,13 @@ pub struct SimTime {
     /// Threads that wait for a time, and which.
     sleepers: Mutex<HashMap<u64, (i64, Arc<Process>)>>,
     next_sleeper: AtomicU64,
+    tells_whole_seconds: bool,
 }
 
 impl SimTime {
-    pub fn new() -> Self {
+    pub fn new(tells_whole_seconds: bool) -> Self {
         Self {
+            tells_whole_seconds,
             millis: AtomicI64::new(1_767_225_600_000),
             sleepers: Mutex::default(),
             next_sleeper: AtomicU64::new(0),
@@ -57,25 +63,24 @@ impl SimTime {
     /// Lets time pass in steps short enough that sessions of processes that are awake are renewed.
     pub fn pass(&self, secs: i64) {
         let mut left = secs * 1000;
+        let mut patience = PATIENCE;
         while left > 0 {
             let step = left.min(2_500_000);
             self.millis.fetch_add(step, Ordering::SeqCst);
             left -= step;
-            self.let_sleepers_wake();
+            patience = patience.saturating_sub(self.let_sleepers_wake(patience));
         }
     }
 
     /// Until all that are due have woken, done their work and sleep again. One that is held up by the very
-    /// operation during which time passes stays behind: that is a sleep too.
-    fn let_sleepers_wake(&self) {
+    /// operation during which time passes stays behind: that is a sleep too. Answers with how long it took.
+    fn let_sleepers_wake(&self, patience: Duration) -> Duration {
         let began = Instant::now();
         loop {
             let now = self.millis();
             let is_due = |(due, process): &(i64, Arc<Process>)| *due <= now && process.is_awake();
-            if !self.sleepers.lock().unwrap().values().any(is_due)
-                || began.elapsed() > Duration::from_millis(40)
-            {
-                return;
+            if !self.sleepers.lock().unwrap().values().any(is_due) || began.elapsed() > patience {
+                return began.elapsed();
             }
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -83,9 +88,14 @@ impl SimTime {
 }
 
 impl Clock for SimTime {
-    /// Each look takes a millisecond, so that no two objects are stored at once.
+    /// Each look takes a millisecond.
     fn now(&self) -> Time {
-        Time::from_unix_millis(self.millis.fetch_add(1, Ordering::SeqCst))
+        let millis = self.millis.fetch_add(1, Ordering::SeqCst);
+        Time::from_unix_millis(if self.tells_whole_seconds {
+            millis - millis.rem_euclid(1000)
+        } else {
+            millis
+        })
     }
 }
 

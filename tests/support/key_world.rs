@@ -201,6 +201,7 @@ pub fn back_up(repo: &Repository, job: &str, content: &[u8]) -> (ObjectName, Tot
         uploads: 1,
         dry_run: false,
         avoid: Default::default(),
+        began: muster::model::Time::new(0, 0),
         cancel: Default::default(),
     };
     let outcome = pipeline::run(repo, &index, options, counters.clone(), |pipeline| {

@@ -334,7 +334,7 @@ pub(super) fn index(
 /// a missing pack that a point needs is named as what hurts it.
 pub(super) fn given_up(repo: &Repository, is_copy: bool) -> Result<HashSet<PackId>> {
     let marks = repo.marks()?;
-    let condemnation = Condemnation::of(&marks);
+    let condemnation = Condemnation::of(&marks, Time::new(i64::MAX, 0));
     let said = marks.iter().filter(|mark| is_copy || !mark.is_trusted);
     let said = said.flat_map(|mark| mark.says.packs.iter().chain(&mark.says.gone)).copied();
     let condemned = condemnation.verdicts.keys().filter(|pack| condemnation.condemns(pack)).copied();

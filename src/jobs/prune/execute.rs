@@ -1,21 +1,24 @@
 //! Carrying out a plan: marks first, then what was marked long ago is deleted.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use crate::model::{Error, ErrorKind, ObjectName, PackId, Result};
 use crate::repo::layout;
 use crate::repo::repository::Repository;
-use crate::repo::session::SessionSeen;
+use crate::repo::session::{Condemnation, SessionSeen};
 use crate::report::outcome::Prune;
 
 use super::super::session::Session;
 use super::PruneRequest;
 use super::plan::{Fate, Plan};
 use super::statements::{By, needless, newly_gone};
-use super::view::View;
+use super::view::{View, refuse_newer_config};
 
-/// Between two looks at whether the session is still alive.
-const DELETES_BETWEEN_RENEWALS: usize = 256;
+/// Between two looks at whether what is to be deleted is still condemned.
+const DELETES_BETWEEN_LOOKS: usize = 256;
+/// The same in time. A writer may refer to a pack a lapse after it was spared, so this must be well below one.
+const TIME_BETWEEN_LOOKS: Duration = Duration::from_secs(120);
 
 /// A plan being carried out.
 pub(super) struct Execution<'a> {
@@ -70,11 +73,17 @@ impl Execution<'_> {
         let all = self.view.of(self.plan, Fate::Delete);
         let doomed: Vec<_> = all.filter(|used| !kept.contains(&used.id)).collect();
         self.request.progress.stage("delete packs", Some(doomed.len() as u64), None);
-        for (n, used) in doomed.iter().enumerate() {
+        let mut look = Look::default();
+        for used in doomed {
             self.request.cancel.check()?;
-            if n % DELETES_BETWEEN_RENEWALS == 0 {
-                // An error if this machine slept so long that what it saw may be out of date.
-                self.session.renew()?;
+            if look.is_old() {
+                look = self.look_again()?;
+            }
+            look.deletes += 1;
+            // Somebody else found out that it is needed after all, or who condemned it lost the right to.
+            if !look.condemnation.condemns(&used.id) {
+                outcome.keep_waiting(used.at.size);
+                continue;
             }
             match self.delete(&layout::pack(used.at.kind, &used.id))? {
                 Deleted::Yes => {}
@@ -83,6 +92,15 @@ impl Execution<'_> {
             self.request.progress.add(1, used.at.size);
         }
         Ok(())
+    }
+
+    /// What the marks say by now. An error where this machine slept so long that what it saw may be out of date,
+    /// or where the configuration has changed.
+    fn look_again(&self) -> Result<Look> {
+        let now = self.session.renew()?;
+        refuse_newer_config(self.repo)?;
+        let condemnation = self.repo.condemned(now)?;
+        Ok(Look { condemnation, at: Some(Instant::now()), deletes: 0 })
     }
 
     /// Objects of points whose tombstone has stood for the grace period. The tombstones stay.
@@ -176,6 +194,20 @@ impl Execution<'_> {
                 Err(error.hint("what was deleted until then is deleted; run `muster prune` again to go on"))
             }
         }
+    }
+}
+
+/// A look at the marks, and since when it has served.
+#[derive(Default)]
+struct Look {
+    condemnation: Condemnation,
+    at: Option<Instant>,
+    deletes: usize,
+}
+
+impl Look {
+    fn is_old(&self) -> bool {
+        self.deletes >= DELETES_BETWEEN_LOOKS || self.at.is_none_or(|at| at.elapsed() >= TIME_BETWEEN_LOOKS)
     }
 }
 

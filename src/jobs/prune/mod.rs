@@ -157,7 +157,7 @@ fn list_warnings(list: &PointList) -> Vec<String> {
     let void = list.points.iter().filter(|p| p.is_void).count() as u64;
     if void > 0 {
         warnings.push(format!(
-            "{} void: what only such points need is not kept",
+            "{} void, having reached the store too late: what is there of what it needs is kept until `muster retention remove` removes it",
             crate::report::human::counted(void, "point") + if void == 1 { " is" } else { " are" }
         ));
     }

@@ -41,6 +41,8 @@ pub struct Facts<'a> {
 pub enum Fate {
     /// It stays as it is.
     Stay,
+    /// It is worth repacking, but it may be new to a backup that is running.
+    StayWhileYoung,
     /// Its live blobs are moved to another one.
     Repack,
     /// No point needs it: it is marked.
@@ -105,6 +107,10 @@ fn fate(facts: &Facts<'_>, settings: &Settings, used: &PackUse, lately: &PackUse
                 Fate::Grace
             }
         }
+        // Nobody refers to it while a past key's mark is the last word on it.
+        None | Some(Verdict::Spared) if is_needed && facts.marks.condemned_by_past.contains(&used.id) => {
+            Fate::Spare
+        }
         None | Some(Verdict::Spared) if !is_needed => {
             if is_young {
                 Fate::Young
@@ -114,7 +120,11 @@ fn fate(facts: &Facts<'_>, settings: &Settings, used: &PackUse, lately: &PackUse
         }
         None | Some(Verdict::Spared) => {
             let is_wasteful = is_wasteful(used.bytes_dead, used.at.size, settings);
-            if is_wasteful && !is_young && facts.own.contains(&used.id) { Fate::Repack } else { Fate::Stay }
+            match is_wasteful && facts.own.contains(&used.id) {
+                true if is_young => Fate::StayWhileYoung,
+                true => Fate::Repack,
+                false => Fate::Stay,
+            }
         }
     }
 }
@@ -152,13 +162,17 @@ impl Tally {
         for (used, fate) in uses.iter().zip(&plan.fates) {
             let size = used.at.size;
             match fate {
-                Fate::Stay | Fate::Repack | Fate::Spare => {
+                Fate::Stay | Fate::StayWhileYoung | Fate::Repack | Fate::Spare => {
                     // Two records of one place could count more than there is.
                     let dead = used.bytes_dead.min(size);
                     let pinned = used.bytes_pinned.min(size - dead);
                     tally.pinned += pinned;
                     tally.live += size - dead - pinned;
-                    *(if *fate == Fate::Repack { &mut tally.repacked } else { &mut tally.unused }) += dead;
+                    *match fate {
+                        Fate::Repack => &mut tally.repacked,
+                        Fate::StayWhileYoung => &mut tally.session,
+                        _ => &mut tally.unused,
+                    } += dead;
                 }
                 Fate::Condemn => tally.condemned += size,
                 Fate::Young | Fate::HeldBySession => tally.session += size,

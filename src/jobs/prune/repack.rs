@@ -45,7 +45,8 @@ pub(super) fn repack(
             }
             // One pack that is damaged stays where it is, for `check` to name.
             Err(error) if error.is_about_content() => {
-                moving.outcome.warnings.push(format!("a pack is left as it is: {error}"));
+                moving.outcome.damaged += 1;
+                moving.outcome.warnings.push(format!("a pack is left as it is: {error}; run `muster check`"));
             }
             Err(error) => return Err(error),
         }
@@ -200,6 +201,7 @@ pub(super) fn compact(
         threads: request.threads,
         uploads: UPLOADS,
         dry_run: false,
+        began: view.began,
         cancel: request.cancel.clone(),
         avoid: wanted.blobs.clone(),
     };

@@ -35,7 +35,7 @@ impl By {
             put_before: self.put_before,
             spared: Vec::new(),
             gone: Vec::new(),
-            sparse: Vec::new(),
+            sparse: None,
         }
     }
 
@@ -76,12 +76,9 @@ impl By {
             by_pack.entry(pack).or_default().push(offset);
         }
         let sparse = by_pack.into_iter().map(|(pack, offsets)| SparseBlobs { pack, offsets }).collect();
-        Some(Condemned { sparse, ..self.mark(SPARSE) })
+        Some(Condemned { sparse: Some(sparse), ..self.mark("mostly dead blobs") })
     }
 }
-
-/// The reason in marks that name sparse blobs: each is the whole list as its writer sees it.
-const SPARSE: &str = "mostly dead blobs";
 
 fn each(packs: impl Iterator<Item = PackId>, make: impl Fn(Vec<PackId>) -> Condemned) -> Vec<Condemned> {
     let sorted: Vec<PackId> = packs.collect::<BTreeSet<_>>().into_iter().collect();
@@ -109,7 +106,7 @@ pub(super) fn needless(
 ) -> Vec<ObjectName> {
     let mut newest: HashMap<PackId, (Time, &ObjectName)> = HashMap::new();
     let mut oldest: HashMap<PackId, (Time, &ObjectName)> = HashMap::new();
-    let mut newest_sparse: HashMap<PartyId, (Time, &ObjectName)> = HashMap::new();
+    let mut newest_sparse = None;
     // Of what was stored lately a list elsewhere may not know yet, so it puts nothing out of use.
     for mark in marks.iter().filter(|mark| mark.is_valid()) {
         let key = (mark.stored_at, &mark.name);
@@ -121,23 +118,30 @@ pub(super) fn needless(
                 *last = key.max(*last);
             }
         }
-        if mark.says.reason == SPARSE && is_settled(mark.stored_at) {
-            let last = newest_sparse.entry(mark.says.by).or_insert(key);
-            *last = key.max(*last);
+        if mark.says.sparse.is_some() && is_settled(mark.stored_at) {
+            newest_sparse = newest_sparse.max(Some(key));
         }
     }
     let is_needless = |mark: &&Mark| {
-        if !mark.is_valid() {
-            return is_settled(mark.stored_at);
-        }
         let key = (mark.stored_at, &mark.name);
         let is_followed = |pack: &PackId| newest.get(pack).is_some_and(|last| *last > key);
+        if !mark.is_valid() {
+            // A past key's mark still tells writers what not to refer to, until somebody in good standing has
+            // said what is to become of it.
+            let is_heard =
+                |pack: &PackId| mark.is_in_time() && packs.contains_key(pack) && !is_followed(pack);
+            let mut condemned = mark.says.packs.iter().chain(&mark.says.gone);
+            return is_settled(mark.stored_at) && !condemned.any(is_heard);
+        }
         // Condemned packs stay condemned by an older mark of theirs; a list that shows that one alone errs on
         // the safe side.
         let is_last_word = |pack: &PackId| oldest.get(pack) == Some(&key) && is_settled(mark.stored_at);
-        let says_nothing_of_sparse = mark.says.reason != SPARSE
-            || newest_sparse.get(&mark.says.by).is_some_and(|last| *last > key)
-            || mark.says.sparse.is_empty() && is_settled(mark.stored_at);
+        let says_nothing_of_sparse = match &mark.says.sparse {
+            None => true,
+            Some(list) => {
+                newest_sparse.is_some_and(|last| last > key) || list.is_empty() && newest_sparse == Some(key)
+            }
+        };
         says_nothing_of_sparse
             && mark.says.packs.iter().all(is_followed)
             && mark.says.spared.iter().all(|pack| is_followed(pack) || is_last_word(pack))
@@ -176,7 +180,7 @@ mod tests {
         let by = By { by: PartyId([2; 8]), oldest_session: at, at, put_before: at };
         let named = |offsets: &[u32]| offsets.iter().map(|at| (PackId([1; 32]), *at)).collect();
         let said = |uses: &[PackUse], before: &[u32]| {
-            by.sparse(uses, &named(before)).map(|mark| match &mark.sparse[..] {
+            by.sparse(uses, &named(before)).map(|mark| match &mark.sparse.unwrap()[..] {
                 [] => Vec::new(),
                 [one] => one.offsets.clone(),
                 _ => panic!("one pack"),

@@ -41,7 +41,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Looks. The order matters: sessions first, points last (docs/FORMAT.md section 9.8).
+    /// Looks. The order matters: sessions first, and the index after the points, so that it knows what these need
+    /// (docs/FORMAT.md section 9.8).
     pub fn take(
         repo: &Repository,
         request: &PruneRequest<'_>,
@@ -53,31 +54,38 @@ impl View {
         let sessions = repo.sessions(began)?;
         let oldest_session = oldest(&sessions, session, began, times);
         let marks = repo.marks()?;
-        let condemnation = Condemnation::of(&marks);
+        let condemnation = Condemnation::of(&marks, repo.spared_before(began));
+        let points = repo.points()?;
+        refuse_newer_config(repo)?;
+        refuse_unsafe_list(&points, request.accept_missing_points)?;
         request.progress.stage("read the index", None, None);
         let index_times: HashMap<ObjectName, Time> =
             repo.list_all(layout::INDEX)?.into_iter().map(|meta| (meta.name, meta.stored_at)).collect();
         let (index, synced) = Index::sync(repo)?;
         let packs = repo.list_packs_at()?;
-        let points = repo.points()?;
-        refuse_newer_config(repo)?;
-        refuse_unsafe_list(&points, request.accept_missing_points)?;
         let (uses, uses_lately) = {
             let removed_since = began.plus_secs(-i64::from(times.grace_secs));
             let census = Census::new(&index, &packs, &condemnation, leaving)?;
             let count = Count { repo, request, census: census.with_compactable(request.compact) };
             let reader = Reader::new(repo, &index, (request.memory_bytes / 8) as usize).until(request.cancel);
-            let good: Vec<&StoredPoint> = points.points.iter().filter(|p| !p.is_void).collect();
-            request.progress.stage("count what points need", Some(good.len() as u64), None);
-            count.all(&good, &|point| count.take(&reader, point))?;
+            let (void, good): (Vec<&StoredPoint>, Vec<_>) = points.points.iter().partition(|p| p.is_void);
+            request.progress.stage("count what points need", Some(points.points.len() as u64), None);
+            // A list may not show yet what the newest points rest on.
+            let is_fresh = |p: &&StoredPoint| p.stored_at.plus_secs(i64::from(times.margin_secs)) >= began;
+            let newest = good.iter().any(is_fresh);
+            let counted =
+                count.all(&good, &|point| count.take(&reader, point)).and_then(|()| count.census.settle());
+            counted.map_err(|error| if newest { may_be_late(error, times) } else { error })?;
+            // A void point may be one that was lost and put back. What is there of it stays until it is removed.
+            count.census.forgive_missing();
+            count.all(&void, &|point| count.take_lately(&reader, point))?;
             count.census.settle()?;
             let uses = count.census.uses()?;
             // A point that is on its way out may still be what spared a pack a moment ago.
             let lately = |p: &&StoredPoint| {
-                !p.is_void && points.tombstoned_at.get(&p.point.id).is_some_and(|at| *at > removed_since)
+                points.tombstoned_at.get(&p.point.id).is_some_and(|at| *at > removed_since)
             };
             let lately: Vec<&StoredPoint> = points.removed.iter().filter(lately).collect();
-            count.census.forgive_missing();
             count.all(&lately, &|point| count.take_lately(&reader, point))?;
             count.census.settle()?;
             let uses_lately = if lately.is_empty() { uses.clone() } else { count.census.uses()? };
@@ -152,6 +160,8 @@ impl View {
     /// What the plan comes to.
     pub fn tell(&self, plan: &Plan, outcome: &mut Prune) {
         let tally = Tally::of(&self.uses, plan);
+        let is_damaged = |(_, error): &&(ObjectName, Error)| error.kind() == ErrorKind::Damaged;
+        outcome.damaged += self.synced.refused.iter().filter(is_damaged).count() as u64;
         outcome.packs = self.uses.len() as u64;
         outcome.points = self.points.points.iter().filter(|p| !p.is_void).count() as u64;
         outcome.bytes.live = tally.live;
@@ -175,8 +185,24 @@ impl View {
     }
 }
 
+/// What one of the newest points needs may be stored and not listed yet.
+fn may_be_late(error: Error, times: Times) -> Error {
+    if !error.is_about_content() {
+        return error;
+    }
+    let why = format!("a backup ended while this looked, and what it stored is not all listed yet ({error})");
+    Error::new(ErrorKind::Interrupted, "count what points need", why).hint(format!(
+        "run it again, {} later at the latest; if it says the same then, run `muster check`",
+        span(times.margin_secs)
+    ))
+}
+
+fn span(secs: u32) -> String {
+    crate::report::human::counted(u64::from(secs.div_ceil(60)), "minute")
+}
+
 /// Whoever was admitted after this run began would be a stranger to it, and so would what that host stores.
-fn refuse_newer_config(repo: &Repository) -> Result<()> {
+pub(super) fn refuse_newer_config(repo: &Repository) -> Result<()> {
     let (now, then) = (repo.trusted_now()?.config.number, repo.trusted().config.number);
     if now <= then {
         return Ok(());

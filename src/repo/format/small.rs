@@ -65,7 +65,7 @@ pub struct Condemned {
     pub gone: Vec<PackId>,
     /// Blobs that are mostly dead, sorted by pack. Their packs are not condemned by this.
     #[n(8)]
-    pub sparse: Vec<SparseBlobs>,
+    pub sparse: Option<Vec<SparseBlobs>>,
 }
 
 /// Mostly dead blobs of a pack.

@@ -38,7 +38,9 @@ pub struct SyncReport {
     pub refused: Vec<(ObjectName, Error)>,
     /// Every object that is listed, sorted.
     pub listed: Vec<Hash>,
-    /// Listed objects that others replace, refused ones among them, and those others.
+    /// Those of them that this host signed, replaced ones among them; sorted.
+    pub own: Vec<Hash>,
+    /// Listed objects that others of the same signer replace, and those others.
     pub superseded_by: HashMap<Hash, HashSet<Hash>>,
 }
 
@@ -48,8 +50,8 @@ pub struct SyncReport {
 struct Standing {
     /// `(signer, hash)` to the objects in which this signer says that the object is replaced.
     claims: HashMap<(PartyId, Hash), HashSet<Hash>>,
-    /// Objects of which that is so, because the same party signed them.
-    replaced: HashSet<Hash>,
+    /// Objects of which that is so, because the party here signed them too.
+    replaced: HashMap<Hash, PartyId>,
 }
 
 impl Index {
@@ -92,7 +94,9 @@ impl Index {
             let covered: HashSet<Hash> = segments.iter().flat_map(|s| s.objects().iter().copied()).collect();
             let mut missing: Vec<Hash> = listed
                 .iter()
-                .filter(|h| !covered.contains(h) && !refused.contains(h) && !standing.replaced.contains(h))
+                .filter(|h| {
+                    !covered.contains(h) && !refused.contains(h) && !standing.replaced.contains_key(h)
+                })
                 .copied()
                 .collect();
             missing.sort();
@@ -123,6 +127,13 @@ impl Index {
         }
         standing.save(&dir, &listed)?;
         report.superseded_by = standing.by_object(&listed);
+        if let Ok(keys) = repo.writer() {
+            let own = keys.sign.party();
+            let current = segments.iter().filter(|s| s.signer() == Some(own)).flat_map(|s| s.objects());
+            let replaced = standing.replaced.iter().filter(|(h, by)| **by == own && listed.contains(h));
+            report.own = current.chain(replaced.map(|(hash, _)| hash)).copied().collect();
+            report.own.sort();
+        }
         report.listed = listed.into_iter().collect();
         report.listed.sort();
         let index = Self { dir, segments: RwLock::new(segments) };
@@ -420,7 +431,7 @@ fn fetch(
         }
         let signer = opened.envelope.signer;
         if standing.claims.contains_key(&(signer, *hash)) {
-            standing.replaced.insert(*hash);
+            standing.replaced.insert(*hash, signer);
             return Ok(None);
         }
         let sizes: HashMap<PackId, u64> = opened.root.packs.iter().map(|p| (p.id, p.size)).collect();
@@ -442,17 +453,12 @@ fn fetch(
 }
 
 impl Standing {
-    fn is_claimed(&self, hash: &Hash) -> bool {
-        self.claims.keys().any(|(_, h)| h == hash)
-    }
-
-    /// What replaces each of the listed objects.
+    /// What replaces each of the listed objects. A claim about another party's object, or about one
+    /// whose signer is not known, is worth nothing: what is replaced is deleted one day.
     fn by_object(&self, listed: &HashSet<Hash>) -> HashMap<Hash, HashSet<Hash>> {
-        let mut found: HashMap<Hash, HashSet<Hash>> = HashMap::new();
-        for ((_, hash), by) in self.claims.iter().filter(|((_, hash), _)| listed.contains(hash)) {
-            found.entry(*hash).or_default().extend(by);
-        }
-        found
+        let replaced = self.replaced.iter().filter(|(hash, _)| listed.contains(hash));
+        let claims = replaced.filter_map(|(hash, signer)| Some((*hash, self.claims.get(&(*signer, *hash))?)));
+        claims.map(|(hash, by)| (hash, by.clone())).collect()
     }
 
     fn is_stale(&self, segment: &Segment) -> bool {
@@ -464,7 +470,7 @@ impl Standing {
         dir.join("superseded")
     }
 
-    /// What earlier syncs found out: lines of `<by> <signer> <hash>`, and of a lone `<hash>`. What an
+    /// What earlier syncs found out: lines of `<by> <signer> <hash>`, and of `<signer> <hash>` for what is replaced. What an
     /// object that is no longer there has said does not count.
     fn load(&mut self, dir: &std::path::Path, listed: &HashSet<Hash>) {
         let text = std::fs::read_to_string(Self::path(dir)).unwrap_or_default();
@@ -479,11 +485,15 @@ impl Standing {
                         self.claims.entry((signer, hash)).or_default().insert(by);
                     }
                 }
-                [hash] => replaced.extend(hash.parse::<Hash>().ok()),
+                [signer, hash] => {
+                    if let (Ok(signer), Ok(hash)) = (signer.parse::<PartyId>(), hash.parse::<Hash>()) {
+                        replaced.push((hash, signer));
+                    }
+                }
                 _ => {}
             }
         }
-        replaced.retain(|hash| self.is_claimed(hash));
+        replaced.retain(|(hash, signer)| self.claims.contains_key(&(*signer, *hash)));
         self.replaced.extend(replaced);
     }
 
@@ -492,7 +502,8 @@ impl Standing {
         for ((signer, hash), by) in self.claims.iter().filter(|((_, h), _)| listed.contains(h)) {
             text.extend(by.iter().map(|by| format!("{by} {signer} {hash}\n")));
         }
-        text.extend(self.replaced.iter().filter(|h| listed.contains(h)).map(|h| format!("{h}\n")));
+        let replaced = self.replaced.iter().filter(|(hash, _)| listed.contains(hash));
+        text.extend(replaced.map(|(hash, signer)| format!("{signer} {hash}\n")));
         let path = Self::path(dir);
         std::fs::write(&path, text)
             .map_err(|e| Error::io("write the index cache", path.display().to_string(), e))

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::model::{ChunkId, Content, EpochId, Error, PackId, PartyId, Result};
+use crate::model::{ChunkId, Content, EpochId, Error, PackId, PartyId, Result, Time};
 use crate::ports::Cancel;
 
 use super::format::{EpochKind, Totals};
@@ -46,6 +46,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Blobs that new chunks are not deduplicated against, beside those that marks name.
     pub avoid: HashSet<BlobAt>,
+    /// The store's time at which the session began.
+    pub began: Time,
     /// Set when somebody asks to stop: every stage ends, and what is stored by then is indexed.
     pub cancel: Cancel,
 }
@@ -186,7 +188,7 @@ impl<'r> Shared<'r> {
         let (data_id, data) = repo.current_epoch(EpochKind::Data)?;
         let (meta_id, meta) = repo.current_epoch(EpochKind::Meta)?;
         // Read after the session was announced: the caller's order.
-        let mut condemned = repo.condemned()?;
+        let mut condemned = repo.condemned(options.began)?;
         condemned.sparse.extend(&options.avoid);
         let present = RwLock::new(whole_packs(repo.list_packs()?, index, &trusted_sealers));
         Ok(Self {
@@ -240,7 +242,7 @@ impl<'r> Shared<'r> {
         self.index.find(id, &|signer, at| {
             self.trusted_sealers.contains(&signer)
                 && holds(&present, at)
-                && !self.condemned.condemns(&at.pack)
+                && !self.condemned.shuns(&at.pack)
                 && !(has_plaintext && self.condemned.sparse.contains(&(at.pack, at.offset)))
         })
     }
@@ -460,6 +462,7 @@ mod tests {
                     uploads: 2,
                     dry_run: false,
                     avoid: HashSet::new(),
+                    began: Time::new(0, 0),
                     cancel: Cancel::default(),
                 };
                 let fitted = asked.fitted();

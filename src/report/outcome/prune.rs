@@ -26,6 +26,8 @@ pub struct Prune {
     pub packs_waiting: u64,
     /// Packs that the store would not delete.
     pub packs_locked: u64,
+    /// Objects that are damaged and were left as they are.
+    pub damaged: u64,
     /// Packs whose live blobs were moved.
     pub packs_repacked: u64,
     /// Blobs that were opened and whose live chunks were stored anew.
@@ -80,13 +82,23 @@ impl Prune {
     }
 }
 
+impl Prune {
+    /// Counts a pack as waiting that was counted as deleted: it is not condemned any more.
+    pub fn keep_waiting(&mut self, size: u64) {
+        self.packs_deleted -= 1;
+        self.packs_waiting += 1;
+        self.bytes.deleted -= size;
+        self.bytes.grace += size;
+    }
+}
+
 impl Outcome for Prune {
     fn name(&self) -> &'static str {
         "prune"
     }
 
     fn exit(&self) -> Exit {
-        if self.packs_locked > 0 { Exit::Partial } else { Exit::Done }
+        if self.packs_locked + self.damaged > 0 { Exit::Partial } else { Exit::Done }
     }
 
     fn render(&self, out: &mut dyn Write, _: &Human) -> io::Result<()> {
