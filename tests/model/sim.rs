@@ -14,6 +14,9 @@ use muster::stores::Mem;
 /// sessions lapse for nothing the shorter this is.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+/// The time for which a thread waits that has woken.
+const AT_WORK: i64 = i64::MIN;
+
 /// SplitMix64: small, and the same everywhere.
 pub struct Rng(pub u64);
 
@@ -36,7 +39,7 @@ impl Rng {
 /// The time of the store; hosts' clocks are ahead or behind by a fixed while.
 pub struct SimTime {
     millis: AtomicI64,
-    /// Threads that wait for a time, and which.
+    /// Threads that wait for a time, and which; [`AT_WORK`]: they have woken, and do what they woke for.
     sleepers: Mutex<HashMap<u64, (i64, Arc<Process>)>>,
     next_sleeper: AtomicU64,
     tells_whole_seconds: bool,
@@ -139,8 +142,8 @@ pub struct HostClock {
 }
 
 thread_local! {
-    /// Whether this thread renews a session: it goes on while its process's other threads are held up.
-    static RENEWS: Cell<bool> = const { Cell::new(false) };
+    /// Set where this thread renews a session: it goes on while its process's other threads are held up.
+    static RENEWS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 impl Clock for HostClock {
@@ -149,9 +152,9 @@ impl Clock for HostClock {
     }
 
     fn wait(&self, time: Duration, bell: &Bell) -> bool {
-        RENEWS.set(true);
+        let id = RENEWS.get().unwrap_or_else(|| self.time.next_sleeper.fetch_add(1, Ordering::SeqCst));
+        RENEWS.set(Some(id));
         let due = self.time.millis() + time.as_millis() as i64;
-        let id = self.time.next_sleeper.fetch_add(1, Ordering::SeqCst);
         self.time.sleepers.lock().unwrap().insert(id, (due, self.process.clone()));
         let was_rung = loop {
             if bell.wait(Duration::from_micros(300)) {
@@ -161,7 +164,12 @@ impl Clock for HostClock {
                 break false;
             }
         };
-        self.time.sleepers.lock().unwrap().remove(&id);
+        let mut sleepers = self.time.sleepers.lock().unwrap();
+        if was_rung {
+            sleepers.remove(&id);
+        } else {
+            sleepers.insert(id, (AT_WORK, self.process.clone()));
+        }
         was_rung
     }
 }
@@ -214,7 +222,7 @@ impl SimStore {
 
     /// Lets things happen, then does the operation.
     fn operate<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        if RENEWS.get() {
+        if RENEWS.get().is_some() {
             return if self.process.has_crashed() { Err(self.crashed()) } else { work() };
         }
         let _alone = self.process.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -289,7 +297,7 @@ impl Store for SimStore {
     }
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(ObjectMeta) -> Result<()>) -> Result<()> {
         let shown = self.operate(|| {
-            let lags = RENEWS.get() || self.process.rng.lock().unwrap().chance(self.roughness.lag);
+            let lags = RENEWS.get().is_some() || self.process.rng.lock().unwrap().chance(self.roughness.lag);
             let lag =
                 if lags { self.process.rng.lock().unwrap().below(self.margin_secs as u64 * 1000) } else { 0 };
             let since = Time::from_unix_millis(self.time.millis() - lag as i64);
