@@ -78,7 +78,8 @@ fn asks_for_json(line: &[OsString]) -> bool {
 /// clap's message without its `error: ` and its usage lines.
 fn usage(error: &clap::Error) -> Error {
     let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let why = first.strip_prefix("error: ").unwrap_or(first);
+    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let why = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let why = why.strip_prefix("error: ").unwrap_or(&why).to_owned();
     Error::new(ErrorKind::Usage, "read the command line", why).hint("see muster --help")
 }

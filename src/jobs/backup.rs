@@ -129,6 +129,7 @@ fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'
     let notes: Vec<String> = thaw_error.iter().map(ToString::to_string).collect();
     let mut outcome = outcome(request, &captured, &counters, warnings);
     outcome.thaw_error = notes.first().cloned();
+    outcome.alarms = (list.vanished.len() + list.gaps().len() + list.refused.len()) as u64;
     if !request.dry_run {
         let point = Draft { repo, request, session, started, notes }.point(captured, &counters)?;
         request.cancel.check()?;
@@ -520,6 +521,7 @@ fn outcome(
         },
         duration_secs: 0.0,
         warnings,
+        alarms: 0,
         thaw_error: None,
     }
 }

@@ -38,6 +38,12 @@ pub fn has_content(point: &Point) -> bool {
     point.sources.iter().any(|s| s.status != SourceStatus::Failed)
 }
 
+/// The names of the sources that were captured.
+pub fn captured(point: &Point) -> Vec<String> {
+    let captured = point.sources.iter().filter(|s| s.status != SourceStatus::Failed);
+    captured.map(|s| s.name.clone()).collect()
+}
+
 /// Finds the point that is meant.
 pub fn resolve<'l>(list: &'l PointList, wanted: &Wanted) -> Result<&'l StoredPoint> {
     match wanted {

@@ -15,7 +15,7 @@ use crate::report::human::counted;
 use crate::report::outcome::{Acknowledged, AcknowledgedPoint, Retention, RetentionRow};
 use crate::report::stamp::Stamp;
 
-use super::points::{has_content, warnings};
+use super::points::{captured, has_content, warnings};
 use super::session::Session;
 
 /// What is to be kept of which job.
@@ -207,7 +207,7 @@ fn plan<'l>(
         }
         let candidates: Vec<Candidate> = points
             .iter()
-            .map(|p| Candidate { id: p.point.id, stored_at: p.stored_at, has_content: has_content(&p.point) })
+            .map(|p| Candidate { id: p.point.id, stored_at: p.stored_at, holds: captured(&p.point) })
             .collect();
         for (stored, fate) in points.iter().zip(decide(&candidates, keep, now)) {
             outcome.points.push(row(stored, fate.is_kept, &fate.rule));

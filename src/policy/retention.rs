@@ -1,5 +1,7 @@
 //! Which points stay: a pure function of the points, the policy and the store's time.
 
+use std::collections::HashMap;
+
 use crate::model::{Time, Ulid, span_text};
 
 /// What is to be kept of one job: what either rule keeps. With neither set, everything.
@@ -19,14 +21,14 @@ impl Keep {
 }
 
 /// A point as the rules see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which.
     pub id: Ulid,
     /// The store's time of it.
     pub stored_at: Time,
-    /// Whether anything was captured in it.
-    pub has_content: bool,
+    /// The sources that were captured in it; those that failed are not among them.
+    pub holds: Vec<String>,
 }
 
 /// What becomes of a point, and by which rule.
@@ -41,15 +43,26 @@ pub struct Fate {
 }
 
 /// Decides over the points of one writer and job, in the order given. A point in which nothing was
-/// captured never counts as one of the last, and the newest that holds something always stays.
+/// captured never counts as one of the last, and of each source the newest point that holds it always stays:
+/// while one source fails night after night, its last good capture must not be thinned away.
 pub fn decide(points: &[Candidate], keep: &Keep, now: Time) -> Vec<Fate> {
-    let mut newest_first: Vec<&Candidate> = points.iter().filter(|p| p.has_content).collect();
+    let mut newest_first: Vec<&Candidate> = points.iter().filter(|p| !p.holds.is_empty()).collect();
     newest_first.sort_by_key(|p| std::cmp::Reverse((p.stored_at, p.id)));
     let rank = |id: Ulid| newest_first.iter().position(|p| p.id == id);
+    let mut newest_of: HashMap<&str, Ulid> = HashMap::new();
+    for point in &newest_first {
+        for source in &point.holds {
+            newest_of.entry(source).or_insert(point.id);
+        }
+    }
     points
         .iter()
         .map(|point| {
-            let (is_kept, rule) = rule(point, rank(point.id), keep, now);
+            let (mut is_kept, mut rule) = rule(point, rank(point.id), keep, now);
+            let last_of = point.holds.iter().find(|source| newest_of.get(source.as_str()) == Some(&point.id));
+            if let (false, Some(source)) = (is_kept, last_of) {
+                (is_kept, rule) = (true, format!("the newest that holds {source}"));
+            }
             Fate { id: point.id, is_kept, rule }
         })
         .collect()
@@ -89,7 +102,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn candidate(n: u8, secs: i64, has_content: bool) -> Candidate {
-        Candidate { id: Ulid([n; 16]), stored_at: Time::new(secs, 0), has_content }
+        let holds = has_content.then(|| "db".to_owned()).into_iter().collect();
+        Candidate { id: Ulid([n; 16]), stored_at: Time::new(secs, 0), holds }
     }
 
     fn kept(points: &[Candidate], keep: Keep, now: i64) -> Vec<u8> {
@@ -115,6 +129,19 @@ mod tests {
         assert_eq!(kept(&points, Keep { last: None, within_secs: Some(1) }, 0), [0, 1, 2, 3, 4, 5]);
     }
 
+    #[test]
+    fn the_last_good_capture_of_a_source_that_fails_since_is_kept() {
+        let of = |n: u8, holds: &[&str]| Candidate {
+            holds: holds.iter().map(|s| (*s).to_owned()).collect(),
+            ..candidate(n, i64::from(n), false)
+        };
+        let points =
+            [of(0, &["db", "docs"]), of(1, &["db", "docs"]), of(2, &["docs"]), of(3, &["docs"]), of(4, &[])];
+        let keep = Keep { last: Some(2), within_secs: None };
+        assert_eq!(kept(&points, keep, 1000), [1, 2, 3]);
+        assert_eq!(decide(&points, &keep, Time::new(1000, 0))[1].rule, "the newest that holds db");
+    }
+
     proptest! {
         #[test]
         fn more_points_never_cost_more_old_ones_than_there_are_slots(
@@ -133,7 +160,7 @@ mod tests {
             again.reverse();
             prop_assert_eq!(&again, &all);
             // What is left is kept again.
-            let left: Vec<_> = points.iter().filter(|p| all.contains(&p.id.0[0])).copied().collect();
+            let left: Vec<_> = points.iter().filter(|p| all.contains(&p.id.0[0])).cloned().collect();
             prop_assert_eq!(kept(&left, keep, now), all);
         }
     }

@@ -98,7 +98,28 @@ impl RecoveryKit {
 
     /// The kit's text: an age identity file.
     pub fn to_file(&self, repository: &RepositoryId, store: &str, made: &str) -> Secret<String> {
+        self.to_file_with(repository, store, &[], made)
+    }
+
+    /// The same for a store of which its address does not say all: `settings` are the lines of a table
+    /// `[repository.s3]` that a new machine needs. They hold no secret.
+    pub fn to_file_with(
+        &self,
+        repository: &RepositoryId,
+        store: &str,
+        settings: &[String],
+        made: &str,
+    ) -> Secret<String> {
         let root = self.root.public();
+        let settings = match settings {
+            [] => String::new(),
+            lines => {
+                let lines: String = lines.iter().map(|line| format!("#   {line}\n")).collect();
+                format!(
+                    "#   [repository.s3]\n{lines}# The keys of the bucket are not here: give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.\n"
+                )
+            }
+        };
         let mut text = format!(
             "# Muster recovery kit\n\
              # repository {repository}, made {made}\n\
@@ -108,11 +129,12 @@ impl RecoveryKit {
              # Without it nothing can be restored. Move it away from this machine: a printed copy in a\n\
              # safe, a password manager, an encrypted stick. Keep two copies in two places.\n\
              #\n\
-             # To restore on a new machine, write these four lines to muster.toml (less the #):\n\
+             # To restore on a new machine, write these lines to muster.toml (less the #):\n\
              #   version = 1\n\
              #   [repository]\n\
              #   store = \"{store}\"\n\
              #   root = \"{root}\"\n\
+             {settings}\
              # and run: muster --identity file:THIS_FILE restore latest --to DIR\n\
              # Or, with no Muster at all: docs/FORMAT.md, section 12 (this file works with `age -i`).\n\
              #\n"

@@ -506,6 +506,12 @@ fn store_address(given: String) -> Result<String, Error> {
     if given.contains("://") || given.is_empty() {
         return Ok(given);
     }
+    // `s3:/bucket` or `s3//bucket` would be a folder, and its owner would learn of it on a bad day.
+    if !given.starts_with(['/', '.']) {
+        return Err(Error::new(ErrorKind::Usage, "use the repository's place", "it is neither a URL nor plainly a path")
+            .on(given)
+            .hint("write s3://bucket/prefix, file:///absolute/path, an absolute path, or a path that begins with ./"));
+    }
     let path = std::path::absolute(&given).map_err(|error| Error::io("find", given, error))?;
     let mut address = "file://".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {

@@ -105,6 +105,10 @@ pub fn find(context: &Context<'_>, args: &args::Find) -> Result<Exit> {
         })?;
     }
     out.flush().map_err(stdout_error)?;
+    if found == 0 && context.global.json {
+        // The document says it already.
+        return Ok(Exit::Failed);
+    }
     if found == 0 {
         return Err(Error::new(ErrorKind::NotFound, "find", "no entry has such a name").on(args.pattern.clone())
             .hint("a pattern without a slash is matched against names, one with a slash against whole paths; * and ? are wild"));

@@ -44,14 +44,15 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
 
     // The files come first: there must never be a repository without its kit and keys.
     let made = Human::local().time(RealClock.now());
-    let kit_text = kit.to_file(&id, &store_url, &made);
+    let keys_text = writer.to_file(&format!("keys of backup host {label}"));
+    let keys_name = files.keys.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (s3, remarks) = tried_out(&store_url, args.s3.as_ref(), &cancel)?;
+    let settings = s3.as_ref().map(S3Config::whereabouts).unwrap_or_default();
+    let kit_text = kit.to_file_with(&id, &store_url, &settings, &made);
     let kit_text = match &passphrase {
         Some(passphrase) => Secret::new(protect(&kit_text, passphrase)?),
         None => kit_text,
     };
-    let keys_text = writer.to_file(&format!("keys of backup host {label}"));
-    let keys_name = files.keys.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (s3, remarks) = tried_out(&store_url, args.s3.as_ref(), &cancel)?;
     let root = kit.root.public().to_string();
     let config_text = template(&store_url, &root, 0, &format!("file:{keys_name}"), s3.as_ref());
     let new = NewRepository { kit: &kit, id, writer: &writer, writer_label: label, recipients };
@@ -134,6 +135,12 @@ impl Files {
                     .hint(
                         "name another place: -c FILE for the configuration, --kit FILE for the recovery kit",
                     ));
+            }
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                return Err(Error::new(ErrorKind::Usage, "write", "there is no such folder")
+                    .on(path.display().to_string())
+                    .hint(format!("make {} first", folder.display())));
             }
         }
         Ok(files)

@@ -86,6 +86,17 @@ fn word<T: PartialEq>(all: &[(&'static str, T)], value: &T) -> &'static str {
 pub type Wrong = (&'static str, &'static str);
 
 impl S3Config {
+    /// Lines of `[repository.s3]` that say where the bucket is. No secret, and no reference to one, is among them.
+    pub fn whereabouts(&self) -> Vec<String> {
+        let text = |name: &str, value: &str| format!("{name} = {}", toml::Value::from(value));
+        let mut lines = Vec::new();
+        lines.extend(self.endpoint.as_deref().map(|endpoint| text("endpoint", endpoint)));
+        lines.extend(self.region.as_deref().map(|region| text("region", region)));
+        lines.extend(self.path_style.map(|path_style| format!("path_style = {path_style}")));
+        lines.extend(self.ca_file.as_ref().map(|ca| text("ca_file", &ca.display().to_string())));
+        lines
+    }
+
     /// What must hold between the settings, whoever set them.
     pub fn check(&self) -> Result<()> {
         self.wrong().map_or(Ok(()), |(why, hint)| {

@@ -49,6 +49,9 @@ pub struct Backup {
     pub duration_secs: f64,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// Points that are missing or cannot be used, of this job or of others: the new one is good, and somebody
+    /// should look at once.
+    pub alarms: u64,
     /// Why the thaw hook failed: the application may still be frozen.
     pub thaw_error: Option<String>,
 }
@@ -115,7 +118,7 @@ impl Outcome for Backup {
     }
 
     fn exit(&self) -> Exit {
-        let whole = self.status == Status::Complete && self.thaw_error.is_none();
+        let whole = self.status == Status::Complete && self.thaw_error.is_none() && self.alarms == 0;
         if whole { Exit::Done } else { Exit::Partial }
     }
 

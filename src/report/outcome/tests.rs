@@ -47,6 +47,7 @@ fn source(name: &str, kind: &str, status: Status) -> BackupSource {
 
 fn backup() -> Backup {
     Backup {
+        alarms: 0,
         point: Some("01KAJ4Z8T0000000000000000".into()),
         job: "app".into(),
         dry_run: false,

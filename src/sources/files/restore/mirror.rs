@@ -37,7 +37,10 @@ pub fn remove_extras(restore: &Restore<'_>, source: &FilesSource, facts: &Facts)
     // The deepest first, so that a directory is empty when its turn comes.
     for extra in finder.extras.iter().rev() {
         restore.cancel.check()?;
-        if restore.request.dry_run || remove(restore, world, extra) {
+        if restore.request.dry_run {
+            restore.note(format!("would remove {}", shown(&extra.path)));
+            restore.count_removed();
+        } else if remove(restore, world, extra) {
             restore.count_removed();
         }
     }
