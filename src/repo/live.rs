@@ -4,14 +4,16 @@
 //! points need one, chosen by names and marks alone, so that two pruners choose alike.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::{
     ChunkId, Content, Entry, Error, ErrorKind, Extent, PackId, PartyId, Result, Time, TreeRef,
 };
 
 use super::format::Point;
-use super::index::segment::Segment;
+use super::index::segment::{ROWS_HELD, Segment};
 use super::index::{Index, Location};
 use super::layout::PackKind;
 use super::limits::TREE_LEVELS_MAX;
@@ -111,23 +113,47 @@ impl PackUse {
     }
 }
 
-/// One bit a row.
-struct Bits(Vec<u64>);
+/// One bit a row, set by several threads.
+struct Bits(Vec<AtomicU64>);
 
 impl Bits {
     fn new(len: usize) -> Self {
-        Self(vec![0; len.div_ceil(64)])
+        Self(std::iter::repeat_with(AtomicU64::default).take(len.div_ceil(64)).collect())
     }
-    fn set(&mut self, at: usize) {
-        self.0[at / 64] |= 1 << (at % 64);
+    fn set(&self, at: usize) {
+        let (word, bit) = (&self.0[at / 64], 1 << (at % 64));
+        // Most chunks are met again and again, and a look costs less than a write.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
     }
     fn get(&self, at: usize) -> bool {
-        self.0[at / 64] >> (at % 64) & 1 == 1
+        self.0[at / 64].load(Ordering::Relaxed) >> (at % 64) & 1 == 1
     }
 }
 
-/// Counts what points need. Rows of all segments are numbered one after the other; one bit of each
-/// says whether it is needed.
+/// A chunk that is needed, for whose points.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    id: ChunkId,
+    is_data: bool,
+    whom: u32,
+}
+
+/// So many chunks are looked up together, in order: 15 MiB of them.
+const WANTED_MAX: usize = 3 << 17;
+/// So many a thread collects before it hands them over.
+const WANTED_OF_WALK: usize = 1 << 14;
+/// Places that are laid together by pack at once: 16 MiB of them.
+const PLACES_MAX: usize = 1 << 19;
+/// Single looks map some pages each; after so many these are let go.
+const LOOKS_HELD: u32 = 128;
+
+/// Counts what points need, on as many threads as call it. Rows of all segments are numbered one after the
+/// other; one bit of each says whether it is needed.
+///
+/// Ids are spread evenly, so looking chunks up as they come would touch the whole index for every few of them.
+/// They are collected, sorted and met with the segments in one pass instead, which holds little of the index at a time.
 pub struct Census<'a> {
     segments: Vec<Arc<Segment>>,
     /// Number of each segment's first row.
@@ -138,8 +164,11 @@ pub struct Census<'a> {
     marks: &'a Condemnation,
     leaving: &'a Leaving,
     /// Trees walked already, for whom: a thousand nearly equal points cost little more than one.
-    walked: HashSet<(ChunkId, usize, TreeKind)>,
-    trusts: Vec<Trusts>,
+    walked: Mutex<HashSet<(ChunkId, u32, TreeKind)>>,
+    known_trusts: Mutex<Vec<Arc<Trusts>>>,
+    wanted: Mutex<Vec<Wanted>>,
+    looks: AtomicU32,
+    forgives_missing: AtomicBool,
     wants_compactable: bool,
 }
 
@@ -174,8 +203,11 @@ impl<'a> Census<'a> {
             packs,
             marks,
             leaving,
-            walked: HashSet::new(),
-            trusts: Vec::new(),
+            walked: Mutex::default(),
+            known_trusts: Mutex::default(),
+            wanted: Mutex::default(),
+            looks: AtomicU32::new(0),
+            forgives_missing: AtomicBool::new(false),
             wants_compactable: false,
         })
     }
@@ -187,100 +219,105 @@ impl<'a> Census<'a> {
         self
     }
 
-    /// Marks all that a point needs. What it needs and cannot be found, or a page of its metadata that cannot be read, is
-    /// an error: nothing may be condemned on half a count.
-    pub fn take_point(&mut self, reader: &Reader<'_>, point: &Point, trusts: &Trusts) -> Result<()> {
-        let whom = match self.trusts.iter().position(|known| known == trusts) {
-            Some(whom) => whom,
-            None => {
-                self.trusts.push(trusts.clone());
-                self.trusts.len() - 1
-            }
-        };
+    /// Collects all that a point needs; [`Self::settle`] marks the last of it. A page of its metadata that cannot be
+    /// read is an error: nothing may be condemned on half a count.
+    pub fn take_point(&self, reader: &Reader<'_>, point: &Point, trusts: &Trusts) -> Result<()> {
+        let whom = self.number_of(trusts);
+        let mut walk = Walk { census: self, reader, whom, wanted: Vec::with_capacity(WANTED_OF_WALK) };
         let on = |e: Error| if e.subject().is_none() { e.on(point.id.to_string()) } else { e };
         for source in &point.sources {
             if let Some(catalogue) = &source.catalogue {
-                self.tree::<Entry>(reader, catalogue, whom).map_err(on)?;
+                walk.tree::<Entry>(catalogue).map_err(on)?;
             }
             if let Some(facts) = &source.facts {
-                self.content(reader, facts, whom).map_err(on)?;
+                walk.content(facts).map_err(on)?;
+            }
+        }
+        walk.hand_over()
+    }
+
+    /// From here on chunks that are nowhere are no error: those of points that were removed may be gone rightly.
+    pub fn forgive_missing(&self) {
+        self.forgives_missing.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks up what was collected. What a point needs and cannot be found is an error.
+    pub fn settle(&self) -> Result<()> {
+        let wanted = std::mem::take(&mut *lock(&self.wanted));
+        self.mark(wanted)
+    }
+
+    fn number_of(&self, trusts: &Trusts) -> u32 {
+        let mut known = lock(&self.known_trusts);
+        let number = known.iter().position(|known| **known == *trusts).unwrap_or_else(|| {
+            known.push(Arc::new(trusts.clone()));
+            known.len() - 1
+        });
+        // There are fewer writers than that: a configuration has a bound.
+        number as u32
+    }
+
+    fn is_first_walk(&self, id: &ChunkId, whom: u32, kind: TreeKind) -> bool {
+        lock(&self.walked).insert((*id, whom, kind))
+    }
+
+    /// A page is about to be looked up by itself.
+    fn looks(&self) {
+        if self.looks.fetch_add(1, Ordering::Relaxed) % LOOKS_HELD == LOOKS_HELD - 1 {
+            self.let_go();
+        }
+    }
+
+    fn let_go(&self) {
+        self.segments.iter().for_each(|segment| segment.let_go());
+    }
+
+    /// Marks the places of these chunks that count.
+    fn mark(&self, mut wanted: Vec<Wanted>) -> Result<()> {
+        wanted.sort_unstable();
+        wanted.dedup();
+        let trusts = lock(&self.known_trusts).clone();
+        let mut cursors: Vec<Cursor<'_>> =
+            self.segments.iter().map(|segment| Cursor::new(segment, wanted.len())).collect();
+        let mut places = Vec::new();
+        let mut passed = 0;
+        for chunk in &wanted {
+            let kind = if chunk.is_data { PackKind::Data } else { PackKind::Meta };
+            let trusts = &trusts[chunk.whom as usize];
+            places.clear();
+            for (number, cursor) in cursors.iter_mut().enumerate() {
+                let owner = self.segments[number].owner();
+                let is_trusted =
+                    owner == Some(trusts.own) || owner.is_some_and(|o| trusts.shared.contains(&o));
+                let (rows, stepped) = cursor.rows_of(&chunk.id);
+                passed += stepped;
+                for row in rows {
+                    let at = self.segments[number].row(row)?.at;
+                    if at.kind == kind && holds(self.packs, &at) {
+                        places.push((
+                            self.rank(is_trusted, &at),
+                            at.pack,
+                            at.offset,
+                            self.first[number] + row,
+                        ));
+                    }
+                }
+            }
+            self.mark_best(&chunk.id, &places)?;
+            if passed >= ROWS_HELD {
+                passed = 0;
+                self.let_go();
             }
         }
         Ok(())
     }
 
-    fn content(&mut self, reader: &Reader<'_>, content: &Content, whom: usize) -> Result<()> {
-        match content {
-            Content::Inline(extents) => extents.iter().try_for_each(|extent| self.extent(extent, whom)),
-            Content::Tree(tree) => self.tree::<Extent>(reader, tree, whom),
-        }
-    }
-
-    fn extent(&mut self, extent: &Extent, whom: usize) -> Result<()> {
-        match extent {
-            Extent::Chunk { id, .. } => self.chunk(PackKind::Data, id, whom),
-            Extent::Hole { .. } => Ok(()),
-        }
-    }
-
-    fn tree<R: Needs>(&mut self, reader: &Reader<'_>, tree: &TreeRef, whom: usize) -> Result<()> {
-        if tree.level > TREE_LEVELS_MAX {
-            return Err(Error::new(ErrorKind::Damaged, "count what is live", "a tree has too many levels"));
-        }
-        self.page::<R>(reader, &tree.root, tree.level, whom)
-    }
-
-    fn page<R: Needs>(&mut self, reader: &Reader<'_>, id: &ChunkId, level: u8, whom: usize) -> Result<()> {
-        if !self.walked.insert((*id, whom, R::KIND)) {
-            return Ok(());
-        }
-        self.chunk(PackKind::Meta, id, whom)?;
-        match load::<R>(reader, id, level)? {
-            Node::Leaf(records) => records.iter().try_for_each(|record| record.needs(self, reader, whom)),
-            Node::Inner(branches) => {
-                branches.iter().try_for_each(|branch| self.page::<R>(reader, &branch.child, level - 1, whom))
+    fn mark_best(&self, id: &ChunkId, places: &[(Rank, PackId, u32, usize)]) -> Result<()> {
+        let of = |place: &(Rank, PackId, u32, usize)| (place.0, place.1, place.2);
+        let Some(best) = places.iter().map(of).min() else {
+            if self.forgives_missing.load(Ordering::Relaxed) {
+                return Ok(());
             }
-        }
-    }
-
-    /// A signature's pages. Its leaves refer to nothing.
-    fn signature(&mut self, reader: &Reader<'_>, id: &ChunkId, level: u8, whom: usize) -> Result<()> {
-        if !self.walked.insert((*id, whom, TreeKind::Signature)) {
-            return Ok(());
-        }
-        self.chunk(PackKind::Meta, id, whom)?;
-        if level == 0 {
-            return Ok(());
-        }
-        match load::<Extent>(reader, id, level)? {
-            Node::Leaf(_) => Ok(()),
-            Node::Inner(below) => {
-                below.iter().try_for_each(|branch| self.signature(reader, &branch.child, level - 1, whom))
-            }
-        }
-    }
-
-    /// Marks the place of a chunk that counts for these points.
-    fn chunk(&mut self, kind: PackKind, id: &ChunkId, whom: usize) -> Result<()> {
-        let trusts = &self.trusts[whom];
-        let mut best: Option<(Rank, PackId, u32)> = None;
-        let mut needed = Vec::new();
-        for (number, segment) in self.segments.iter().enumerate() {
-            let owner = segment.owner();
-            let is_own = owner == Some(trusts.own);
-            let is_trusted = is_own || owner.is_some_and(|owner| trusts.shared.contains(&owner));
-            segment.each_place(id, &mut |row, at| {
-                if at.kind != kind || !holds(self.packs, at) {
-                    return;
-                }
-                let place = (self.rank(is_trusted, at), at.pack, at.offset);
-                needed.push((place, self.first[number] + row));
-                if best.is_none_or(|best| place < best) {
-                    best = Some(place);
-                }
-            })?;
-        }
-        let Some(best) = best else {
             return Err(Error::new(
                 ErrorKind::Damaged,
                 "count what is live",
@@ -289,10 +326,10 @@ impl<'a> Census<'a> {
             .on(id.to_string())
             .hint("run `muster check` to see what it hurts; `muster repair index` finds what only the index has lost"));
         };
-        for (place, row) in needed {
+        for place in places {
             // Whose word is not trusted may be wrong, so all of those are kept.
-            if place == best || best.0.is_untrusted && place.0.condemned.is_none() {
-                self.live.set(row);
+            if of(place) == best || best.0.is_untrusted && place.0.condemned.is_none() {
+                self.live.set(place.3);
             }
         }
         Ok(())
@@ -313,30 +350,60 @@ impl<'a> Census<'a> {
         let mut uses: Vec<PackUse> = self.packs.iter().map(|(id, at)| PackUse::new(*id, *at)).collect();
         uses.sort_by_key(|u| u.id);
         let numbers: HashMap<PackId, u32> = uses.iter().zip(0u32..).map(|(u, n)| (u.id, n)).collect();
-        let (order, starts) = self.by_pack(&numbers, uses.len())?;
-        for (n, used) in uses.iter_mut().enumerate() {
-            self.use_of(used, &order[starts[n]..starts[n + 1]])?;
+        let mut rows_of = vec![0usize; uses.len()];
+        self.each_row(&numbers, &mut |_, pack| {
+            rows_of[pack as usize] += 1;
+            Ok(())
+        })?;
+        let mut from = 0;
+        while from < uses.len() {
+            // As many packs at a time as fit, and one at least.
+            let mut rows = rows_of[from];
+            let mut to = from + 1;
+            while to < uses.len() && rows + rows_of[to] <= PLACES_MAX {
+                rows += rows_of[to];
+                to += 1;
+            }
+            self.uses_of(&mut uses[from..to], from, rows, &numbers)?;
+            from = to;
         }
         Ok(uses)
     }
 
-    /// Row numbers laid together by pack, four bytes each, and where each pack's begin.
-    fn by_pack(&self, numbers: &HashMap<PackId, u32>, packs: usize) -> Result<(Vec<u32>, Vec<usize>)> {
-        let mut starts = vec![0usize; packs + 1];
-        self.each_row(numbers, &mut |_, pack| starts[pack as usize + 1] += 1)?;
-        for n in 0..packs {
-            starts[n + 1] += starts[n];
-        }
-        let mut order = vec![0u32; starts[packs]];
-        let mut next = starts.clone();
+    /// Fills in the uses of the packs from number `from` on, which have so many rows.
+    fn uses_of(
+        &self,
+        uses: &mut [PackUse],
+        from: usize,
+        rows: usize,
+        numbers: &HashMap<PackId, u32>,
+    ) -> Result<()> {
+        let mut places = Vec::with_capacity(rows);
+        let wanted = from..from + uses.len();
         self.each_row(numbers, &mut |row, pack| {
-            order[next[pack as usize]] = row;
-            next[pack as usize] += 1;
+            if wanted.contains(&(pack as usize)) {
+                let at = self.row(row)?.at;
+                if holds(self.packs, &at) {
+                    places.push(Place::new(pack, row, &at, self.live.get(row as usize)));
+                }
+            }
+            Ok(())
         })?;
-        Ok((order, starts))
+        places.sort_unstable_by_key(|p| (p.pack, p.offset, p.start, !p.is_live));
+        // One blob may stand in several index objects: a chunk counts once, live if any says so.
+        places.dedup_by_key(|p| (p.pack, p.offset, p.start));
+        for blob in places.chunk_by(|a, b| (a.pack, a.offset) == (b.pack, b.offset)) {
+            self.use_of(&mut uses[blob[0].pack as usize - from], blob)?;
+        }
+        Ok(())
     }
 
-    fn each_row(&self, numbers: &HashMap<PackId, u32>, visit: &mut dyn FnMut(u32, u32)) -> Result<()> {
+    /// Number and pack's number of each row that names one of these packs.
+    fn each_row(
+        &self,
+        numbers: &HashMap<PackId, u32>,
+        visit: &mut dyn FnMut(u32, u32) -> Result<()>,
+    ) -> Result<()> {
         for (segment, first) in self.segments.iter().zip(&self.first) {
             // One look for each pack of the segment, not one for each row.
             let of_segment: Vec<Option<u32>> =
@@ -344,7 +411,10 @@ impl<'a> Census<'a> {
             for row in 0..segment.len() {
                 if let Some(pack) = of_segment.get(segment.pack_number(row)).copied().flatten() {
                     // Rows are fewer than 2^32 (see `new`).
-                    visit((first + row) as u32, pack);
+                    visit((first + row) as u32, pack)?;
+                }
+                if row % ROWS_HELD == ROWS_HELD - 1 {
+                    segment.let_go();
                 }
             }
         }
@@ -357,27 +427,15 @@ impl<'a> Census<'a> {
         self.segments[segment].row(number - self.first[segment])
     }
 
-    fn use_of(&self, used: &mut PackUse, rows: &[u32]) -> Result<()> {
-        let mut places = Vec::with_capacity(rows.len());
-        for number in rows {
-            let at = self.row(*number)?.at;
-            if holds(self.packs, &at) {
-                places.push((at.offset, at.start, self.live.get(*number as usize), at, *number));
-            }
-        }
-        places.sort_unstable_by_key(|(offset, start, is_live, ..)| (*offset, *start, !is_live));
-        // One blob may stand in several index objects: a chunk counts once, live if any says so.
-        places.dedup_by_key(|(offset, start, ..)| (*offset, *start));
-        for blob in places.chunk_by(|a, b| a.0 == b.0) {
-            let (offset, _, _, at, _) = blob[0];
-            let live_rows = || blob.iter().filter(|(_, _, is_live, ..)| *is_live);
-            let live = live_rows().map(|(.., at, _)| u64::from(at.len)).sum();
-            used.take(&Blob { offset, sealed_len: at.sealed_len, opened_len: at.opened_len, live });
-            if self.wants_compactable && live > 0 && live * 100 < u64::from(at.opened_len) * COMPACT_PERCENT {
-                used.compactable.push(offset);
-                for (.., number) in live_rows() {
-                    used.compactable_chunks.push(self.row(*number)?.id);
-                }
+    fn use_of(&self, used: &mut PackUse, blob: &[Place]) -> Result<()> {
+        let Place { offset, sealed_len, opened_len, .. } = blob[0];
+        let live_rows = || blob.iter().filter(|place| place.is_live);
+        let live = live_rows().map(|place| u64::from(place.len)).sum();
+        used.take(&Blob { offset, sealed_len, opened_len, live });
+        if self.wants_compactable && live > 0 && live * 100 < u64::from(opened_len) * COMPACT_PERCENT {
+            used.compactable.push(offset);
+            for place in live_rows() {
+                used.compactable_chunks.push(self.row(place.row)?.id);
             }
         }
         Ok(())
@@ -386,6 +444,148 @@ impl<'a> Census<'a> {
     /// Rows in the index.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one thread sees of one point.
+struct Walk<'c, 'a, 'r> {
+    census: &'c Census<'a>,
+    reader: &'c Reader<'r>,
+    /// Stands for whom its writer trusts.
+    whom: u32,
+    wanted: Vec<Wanted>,
+}
+
+impl Walk<'_, '_, '_> {
+    fn content(&mut self, content: &Content) -> Result<()> {
+        match content {
+            Content::Inline(extents) => extents.iter().try_for_each(|extent| self.extent(extent)),
+            Content::Tree(tree) => self.tree::<Extent>(tree),
+        }
+    }
+
+    fn extent(&mut self, extent: &Extent) -> Result<()> {
+        match extent {
+            Extent::Chunk { id, .. } => self.chunk(PackKind::Data, id),
+            Extent::Hole { .. } => Ok(()),
+        }
+    }
+
+    fn tree<R: Needs>(&mut self, tree: &TreeRef) -> Result<()> {
+        if tree.level > TREE_LEVELS_MAX {
+            return Err(Error::new(ErrorKind::Damaged, "count what is live", "a tree has too many levels"));
+        }
+        self.page::<R>(&tree.root, tree.level)
+    }
+
+    fn page<R: Needs>(&mut self, id: &ChunkId, level: u8) -> Result<()> {
+        if !self.census.is_first_walk(id, self.whom, R::KIND) {
+            return Ok(());
+        }
+        self.chunk(PackKind::Meta, id)?;
+        self.census.looks();
+        match load::<R>(self.reader, id, level)? {
+            Node::Leaf(records) => records.iter().try_for_each(|record| record.needs(self)),
+            Node::Inner(branches) => {
+                branches.iter().try_for_each(|branch| self.page::<R>(&branch.child, level - 1))
+            }
+        }
+    }
+
+    /// A signature's pages. Its leaves refer to nothing.
+    fn signature(&mut self, id: &ChunkId, level: u8) -> Result<()> {
+        if !self.census.is_first_walk(id, self.whom, TreeKind::Signature) {
+            return Ok(());
+        }
+        self.chunk(PackKind::Meta, id)?;
+        if level == 0 {
+            return Ok(());
+        }
+        self.census.looks();
+        match load::<Extent>(self.reader, id, level)? {
+            Node::Leaf(_) => Ok(()),
+            Node::Inner(below) => {
+                below.iter().try_for_each(|branch| self.signature(&branch.child, level - 1))
+            }
+        }
+    }
+
+    fn chunk(&mut self, kind: PackKind, id: &ChunkId) -> Result<()> {
+        self.wanted.push(Wanted { id: *id, is_data: kind == PackKind::Data, whom: self.whom });
+        if self.wanted.len() >= WANTED_OF_WALK { self.hand_over() } else { Ok(()) }
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        let full = {
+            let mut all = lock(&self.census.wanted);
+            // At once, for growing would double it.
+            let room = (WANTED_MAX + WANTED_OF_WALK).saturating_sub(all.len());
+            all.reserve_exact(room);
+            all.append(&mut self.wanted);
+            if all.len() < WANTED_MAX {
+                return Ok(());
+            }
+            std::mem::take(&mut *all)
+        };
+        self.census.mark(full)
+    }
+}
+
+/// Finds rows of ascending chunks: step by step where many are wanted, and else one by one.
+struct Cursor<'s> {
+    segment: &'s Segment,
+    at: usize,
+    steps: bool,
+}
+
+impl<'s> Cursor<'s> {
+    fn new(segment: &'s Segment, wanted: usize) -> Self {
+        Self { segment, at: 0, steps: wanted > segment.len() / 64 }
+    }
+
+    /// The rows of a chunk, and how many were passed on the way.
+    fn rows_of(&mut self, id: &ChunkId) -> (Range<usize>, usize) {
+        if !self.steps {
+            return (self.segment.rows_of(id), 16);
+        }
+        let from = self.at;
+        while self.at < self.segment.len() && self.segment.id_at(self.at) < id.as_bytes() {
+            self.at += 1;
+        }
+        let rest = self.at..self.segment.len();
+        let same = rest.take_while(|row| self.segment.id_at(*row) == id.as_bytes()).count();
+        (self.at..self.at + same, self.at - from)
+    }
+}
+
+/// A row's place in its pack.
+struct Place {
+    pack: u32,
+    offset: u32,
+    start: u32,
+    len: u32,
+    sealed_len: u32,
+    opened_len: u32,
+    row: u32,
+    is_live: bool,
+}
+
+impl Place {
+    fn new(pack: u32, row: u32, at: &Location, is_live: bool) -> Self {
+        Self {
+            pack,
+            offset: at.offset,
+            start: at.start,
+            len: at.len,
+            sealed_len: at.sealed_len,
+            opened_len: at.opened_len,
+            row,
+            is_live,
+        }
     }
 }
 
@@ -434,26 +634,26 @@ enum TreeKind {
 /// What a record of a tree refers to.
 trait Needs: Record {
     const KIND: TreeKind;
-    fn needs(&self, census: &mut Census<'_>, reader: &Reader<'_>, whom: usize) -> Result<()>;
+    fn needs(&self, walk: &mut Walk<'_, '_, '_>) -> Result<()>;
 }
 
 impl Needs for Extent {
     const KIND: TreeKind = TreeKind::Recipe;
 
-    fn needs(&self, census: &mut Census<'_>, _: &Reader<'_>, whom: usize) -> Result<()> {
-        census.extent(self, whom)
+    fn needs(&self, walk: &mut Walk<'_, '_, '_>) -> Result<()> {
+        walk.extent(self)
     }
 }
 
 impl Needs for Entry {
     const KIND: TreeKind = TreeKind::Catalogue;
 
-    fn needs(&self, census: &mut Census<'_>, reader: &Reader<'_>, whom: usize) -> Result<()> {
+    fn needs(&self, walk: &mut Walk<'_, '_, '_>) -> Result<()> {
         if let Some(content) = &self.content {
-            census.content(reader, content, whom)?;
+            walk.content(content)?;
         }
         match &self.signature {
-            Some(signature) => census.signature(reader, &signature.root, signature.level, whom),
+            Some(signature) => walk.signature(&signature.root, signature.level),
             None => Ok(()),
         }
     }

@@ -1,6 +1,8 @@
 //! One look at a repository: sessions, marks, packs, points, and what these need.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use crate::model::{Error, ErrorKind, ObjectName, PackId, Result, Time};
 use crate::repo::format::{Point, Times};
@@ -63,22 +65,21 @@ impl View {
         let (uses, uses_lately) = {
             let removed_since = began.plus_secs(-i64::from(times.grace_secs));
             let census = Census::new(&index, &packs, &condemnation, leaving)?;
-            let mut count = Count { repo, request, census: census.with_compactable(request.compact) };
-            let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize).until(request.cancel);
+            let count = Count { repo, request, census: census.with_compactable(request.compact) };
+            let reader = Reader::new(repo, &index, (request.memory_bytes / 8) as usize).until(request.cancel);
             let good: Vec<&StoredPoint> = points.points.iter().filter(|p| !p.is_void).collect();
             request.progress.stage("count what points need", Some(good.len() as u64), None);
-            for stored in good {
-                count.take(&reader, &stored.point)?;
-            }
+            count.all(&good, &|point| count.take(&reader, point))?;
+            count.census.settle()?;
             let uses = count.census.uses()?;
             // A point that is on its way out may still be what spared a pack a moment ago.
             let lately = |p: &&StoredPoint| {
                 !p.is_void && points.tombstoned_at.get(&p.point.id).is_some_and(|at| *at > removed_since)
             };
             let lately: Vec<&StoredPoint> = points.removed.iter().filter(lately).collect();
-            for stored in &lately {
-                count.take_lately(&reader, &stored.point)?;
-            }
+            count.census.forgive_missing();
+            count.all(&lately, &|point| count.take_lately(&reader, point))?;
+            count.census.settle()?;
             let uses_lately = if lately.is_empty() { uses.clone() } else { count.census.uses()? };
             (uses, uses_lately)
         };
@@ -204,7 +205,28 @@ struct Count<'a> {
 }
 
 impl Count<'_> {
-    fn take(&mut self, reader: &Reader<'_>, point: &Point) -> Result<()> {
+    /// Counts some points at a time. The first failure ends it.
+    fn all(&self, points: &[&StoredPoint], count: &(dyn Fn(&Point) -> Result<()> + Sync)) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(stored) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // The others have nothing left to take, after a failure either.
+                count(&stored.point).inspect_err(|_| next.store(points.len(), Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        let threads = self.request.threads.clamp(1, points.len().max(1));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let of_thread = |thread: ScopedJoinHandle<'_, Result<()>>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            others.into_iter().map(of_thread).fold(own, |first, next| first.and(next))
+        })
+    }
+
+    fn take(&self, reader: &Reader<'_>, point: &Point) -> Result<()> {
         self.request.cancel.check()?;
         self.census.take_point(reader, point, &self.trusts(point))?;
         self.request.progress.add(1, 0);
@@ -212,7 +234,7 @@ impl Count<'_> {
     }
 
     /// Of a point that was removed what is still there counts; the rest may be gone rightly.
-    fn take_lately(&mut self, reader: &Reader<'_>, point: &Point) -> Result<()> {
+    fn take_lately(&self, reader: &Reader<'_>, point: &Point) -> Result<()> {
         match self.take(reader, point) {
             Err(error) if error.is_about_content() => Ok(()),
             other => other,

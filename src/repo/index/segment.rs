@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use minicbor::{Decode, Encode};
 
 use crate::model::{ChunkId, EpochId, Error, ErrorKind, Hash, PackId, PartyId, Result};
@@ -18,6 +18,8 @@ use super::{Location, Row};
 
 const ROW_BYTES: usize = 60;
 const MAGIC: &[u8; 8] = b"MSEGv002";
+/// Whoever passes over a segment lets its pages go after so many rows, 30 MiB.
+pub(in crate::repo) const ROWS_HELD: usize = 1 << 19;
 
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[cbor(map)]
@@ -173,7 +175,8 @@ impl Segment {
         &self.tables.packs
     }
 
-    fn id_at(&self, i: usize) -> &[u8] {
+    /// Id in row `i`, which must be below `len()`.
+    pub(in crate::repo) fn id_at(&self, i: usize) -> &[u8] {
         &self.map[i * ROW_BYTES..i * ROW_BYTES + 32]
     }
 
@@ -213,12 +216,12 @@ impl Segment {
         u32::from_le_bytes(four) as usize
     }
 
-    /// Calls `visit` with number and place of each row of a chunk.
-    pub fn each_place(&self, id: &ChunkId, visit: &mut dyn FnMut(usize, &Location)) -> Result<()> {
-        for i in self.rows_of(id) {
-            visit(i, &self.row(i)?.at);
-        }
-        Ok(())
+    /// Takes the mapped pages out of this process's memory. They come back from the file, or the system's cache
+    /// of it, when they are looked at.
+    pub(in crate::repo) fn let_go(&self) {
+        // SAFETY: the mapping is of a file, shared and never written through, so what is read after this is
+        // what was read before (see `open` for why the file does not change).
+        let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
     /// Size of a pack by its id, where this segment knows it.
@@ -239,7 +242,7 @@ impl Segment {
     }
 
     /// The rows of a chunk.
-    fn rows_of(&self, id: &ChunkId) -> std::ops::Range<usize> {
+    pub(in crate::repo) fn rows_of(&self, id: &ChunkId) -> std::ops::Range<usize> {
         let Some(hit) = self.position(id) else { return 0..0 };
         let same = |i: &usize| self.id_at(*i) == id.as_bytes();
         let first = (0..hit).rev().take_while(same).last().unwrap_or(hit);
@@ -304,6 +307,7 @@ pub fn merged_rows(segments: &[&Segment], visit: &mut dyn FnMut(Row) -> Result<(
     use std::cmp::Reverse;
     let mut heap = std::collections::BinaryHeap::new();
     let mut rows = Vec::new();
+    let mut passed = 0;
     for (number, segment) in segments.iter().enumerate() {
         rows.push(0usize);
         if !segment.is_empty() {
@@ -313,6 +317,10 @@ pub fn merged_rows(segments: &[&Segment], visit: &mut dyn FnMut(Row) -> Result<(
     while let Some(Reverse((_, number))) = heap.pop() {
         visit(segments[number].row(rows[number])?)?;
         rows[number] += 1;
+        passed += 1;
+        if passed % ROWS_HELD == 0 {
+            segments.iter().for_each(|segment| segment.let_go());
+        }
         if rows[number] < segments[number].len() {
             heap.push(Reverse((segments[number].row(rows[number])?.key(), number)));
         }
