@@ -246,6 +246,8 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
             "something between changes them, or the memory of this machine is bad",
         )
         .retryable(),
+        // Whatever the status: the end of an upload in parts is told after a 200 that came early.
+        (_, "InternalError" | "InternalFailure" | "ServiceUnavailable" | "Busy") => trouble(&said),
         (_, "RequestTimeout" | "IncompleteBody") | (408, _) => Told::new(
             format!("the store did not get all of the request in time ({said})"),
             "the connection may be too slow or broken: look at the network",
@@ -290,13 +292,17 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
             "`muster doctor --iam` prints the permissions that are needed; check also that the keys are the right ones",
         )
         .cure(answer.code.is_empty().then_some(Cure::NewKeys)),
-        (500..=599, _) => Told::new(
-            format!("the store has a problem of its own ({said})"),
-            "try later; what is stored already is kept",
-        )
-        .retryable(),
+        (500..=599, _) => trouble(&said),
         _ => Told::new(format!("the store refused ({said})"), "`muster doctor` finds out more"),
     }
+}
+
+fn trouble(said: &str) -> Told {
+    Told::new(
+        format!("the store has a problem of its own ({said})"),
+        "try later; what is stored already is kept",
+    )
+    .retryable()
 }
 
 fn said(answer: &Answer<'_>) -> String {
@@ -493,6 +499,10 @@ mod tests {
             (409, "OperationAborted"),
             (403, "RequestTimeTooSkewed"),
             (400, "BadDigest"),
+            // As the end of an upload in parts may be answered.
+            (200, "InternalError"),
+            (200, "SlowDown"),
+            (200, "ServiceUnavailable"),
         ] {
             assert!(told(status, code).error.is_retryable(), "{status} {code}");
         }

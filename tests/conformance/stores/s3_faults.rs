@@ -457,6 +457,25 @@ fn a_part_that_fails_is_sent_again() {
     assert_eq!(server.unfinished_uploads(), 0);
 }
 
+/// AWS begins its answer to the end of an upload before it knows how that ends.
+#[test]
+fn an_end_of_an_upload_that_fails_after_a_200_is_tried_again() {
+    for code in ["InternalError", "SlowDown", "ServiceUnavailable"] {
+        let failures = AtomicUsize::new(0);
+        let server = WrongServer::start(move |_, asked, good| {
+            let is_end = asked.is("POST") && asked.query.contains("uploadId");
+            match is_end && failures.fetch_add(1, Ordering::Relaxed) == 0 {
+                true => Answer::error(200, code),
+                false => good,
+            }
+        });
+        let store = open(S3Options { multipart: Some(PARTS), ..works(&server.endpoint) });
+        let (store, _) = retrying(store, RetryPolicy::default());
+        assert_eq!(store.put(&name("packs/data/aa/x"), &[&[1; 1900]]).unwrap(), Put::Created, "{code}");
+        assert_eq!(server.unfinished_uploads(), 0, "{code}");
+    }
+}
+
 #[test]
 fn an_upload_that_fails_is_given_up_at_the_server_too() {
     for fails in ["partNumber=3", "uploadId=u"] {
