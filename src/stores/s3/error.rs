@@ -58,14 +58,17 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the server says that this object is not there.
+    /// Whether the server says that this object is not there. A bare 404 says no such thing: a proxy
+    /// whose store is away answers so too.
     pub fn is_missing_object(&self) -> bool {
-        match self.code.as_deref() {
-            Some("NoSuchKey" | "NotFound") => true,
-            Some(_) => false,
-            // The answer to HEAD has no body, and so no code.
-            None => self.status == Some(404),
-        }
+        self.code.as_deref() == Some("NoSuchKey")
+    }
+
+    /// Whether an answer to HEAD leaves open that the object is not there. It has no body, and so no
+    /// code; and who may not list the bucket is told 403 of what is missing.
+    pub fn may_be_missing(&self) -> bool {
+        matches!(self.code.as_deref(), None | Some("NoSuchKey" | "NotFound"))
+            && matches!(self.status, Some(403 | 404))
     }
 
     /// Whether an object was there already, as a conditional put tells it.
@@ -213,9 +216,14 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
             "make the bucket first, or correct the store's address, the endpoint or the region in muster.toml",
         ),
         (_, "NoSuchUpload") => Told::new(said, "an upload in parts was ended by somebody else; it is begun anew").retryable(),
-        (_, "NoSuchKey") | (404, _) => {
+        (_, "NoSuchKey") => {
             Told::new("it does not exist", "`muster check` tells what else is missing").kind(ErrorKind::NotFound)
         }
+        (404, "" | "NotFound") => Told::new(
+            "the answer is 404, and does not say what is missing, as an object store does",
+            format!("a proxy whose store is away answers so; check what stands at {}", doing.endpoint),
+        )
+        .retryable(),
         (_, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken") => Told::new(
             format!("the credentials have expired, and fetching them again gave no others ({said})"),
             "renew them; what was stored until now is kept, and the command can simply be run again",
@@ -541,6 +549,16 @@ mod tests {
         assert!(!told(404, "NoSuchBucket").is_missing_object());
         assert_eq!(told(404, "NoSuchKey").error.kind(), ErrorKind::NotFound);
         assert!(told(404, "NoSuchKey").is_missing_object());
+    }
+
+    /// A proxy's 404 must not look like one either.
+    #[test]
+    fn a_bare_404_is_not_a_missing_object() {
+        for code in ["", "NotFound"] {
+            let failure = told(404, code);
+            assert_eq!((failure.error.kind(), failure.error.is_retryable()), (ErrorKind::Store, true));
+            assert!(!failure.is_missing_object());
+        }
     }
 
     #[test]

@@ -58,8 +58,6 @@ pub struct S3 {
     condition_refused: AtomicBool,
     /// Whether the bucket has Object Lock, once somebody asked.
     has_locks: OnceLock<bool>,
-    /// Some answer came that only a bucket that is there gives.
-    bucket_seen: AtomicBool,
     /// Names that are being put, where the server does not see to it that only one wins.
     putting: Mutex<HashSet<ObjectName>>,
     put_ended: Condvar,
@@ -97,7 +95,6 @@ impl S3 {
             checksums_refused: AtomicBool::new(false),
             condition_refused: AtomicBool::new(false),
             has_locks: OnceLock::new(),
-            bucket_seen: AtomicBool::new(false),
             putting: Mutex::default(),
             put_ended: Condvar::new(),
             runtime,
@@ -154,10 +151,7 @@ impl S3 {
     {
         let connection = self.connection();
         let failed = match self.runtime.block_on(request(connection.client)) {
-            Ok(done) => {
-                self.bucket_seen.store(true, Ordering::Relaxed);
-                return Ok(done);
-            }
+            Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
         let renewed = match &failed.cure {

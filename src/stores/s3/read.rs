@@ -119,7 +119,9 @@ impl S3 {
         }
     }
 
-    /// All that the server says of an object; `None` where it is not there.
+    /// All that the server says of an object; `None` where it is not there. That a list confirms: the
+    /// answer to HEAD does not tell a missing object from a missing bucket, from a proxy whose store is
+    /// away, or from one that its caller may not hear of.
     pub(super) fn head(&self, name: &ObjectName) -> Result<Option<HeadObjectOutput>> {
         let doing = self.doing(LOOK, name.as_str());
         let looked = self.call(|client| {
@@ -129,13 +131,7 @@ impl S3 {
         });
         match looked {
             Ok(output) => Ok(Some(output)),
-            Err(failure) if failure.is_missing_object() => {
-                // HEAD does not say what is missing. A missing bucket is no missing object.
-                if !self.bucket_seen.load(std::sync::atomic::Ordering::Relaxed) {
-                    self.page("", None, Some(1))?;
-                }
-                Ok(None)
-            }
+            Err(failure) if failure.may_be_missing() && !self.is_listed(name)? => Ok(None),
             Err(failure) => Err(failure.error),
         }
     }
