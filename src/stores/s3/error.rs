@@ -187,6 +187,18 @@ pub(super) fn slow(doing: &Doing, why: impl Into<String>) -> Failure {
         .failure(doing, None, None)
 }
 
+/// Keys that are fetched by us: that error says itself what is wrong.
+pub(super) fn not_fetched(error: Error) -> Failure {
+    let error = match error.subject() {
+        Some(_) => error,
+        None => error.on("the keys of the store"),
+    };
+    match error.remedy() {
+        Some(_) => error.into(),
+        None => error.hint("look at the keys' references in [repository.s3]").into(),
+    }
+}
+
 /// The body ended early, or the connection broke.
 pub(super) fn broken_body(doing: &Doing, why: impl Into<String>) -> Failure {
     Told::new(why, "the connection broke; if it goes on, look at the network and proxies between")
@@ -351,14 +363,6 @@ fn dispatch<E: StdError + Send + Sync + 'static>(
     doing: &Doing,
     error: &SdkError<E, HttpResponse>,
 ) -> Failure {
-    if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<Error>()) {
-        // The keys are fetched by us, and that error says itself what is wrong.
-        let error = Error::new(failed.kind(), failed.what(), failed.why());
-        let error = error.on(failed.subject().unwrap_or("the keys of the store"));
-        return error
-            .hint(failed.remedy().unwrap_or("look at the keys' references in [repository.s3]"))
-            .into();
-    }
     if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
         return no_keys(doing, failed);
     }

@@ -21,7 +21,7 @@ mod read;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -36,7 +36,9 @@ pub use options::{
     AccessKeys, Address, Checksums, ConditionalPut, Credentials, Encryption, FetchKeys, Multipart, S3Options,
 };
 
+use client::{Keys, Parts};
 use error::{Cure, Doing, Failure};
+use guard::StoreTime;
 
 /// Threads of the runtime: requests are few and large, and hashing is done by callers.
 const RUNTIME_THREADS: usize = 2;
@@ -51,12 +53,13 @@ pub struct S3 {
     options: S3Options,
     endpoint: String,
     transport: SharedHttpClient,
+    time: Arc<StoreTime>,
     connection: RwLock<Option<Connection>>,
     /// The server refused checksums that were only tried.
     checksums_refused: AtomicBool,
     /// The server refused the condition, so that it is not sent any more.
     condition_refused: AtomicBool,
-    /// Whether the bucket has Object Lock, once somebody asked.
+    /// Whether the bucket has Object Lock, once the server said so.
     has_locks: OnceLock<bool>,
     /// Names that are being put, where the server does not see to it that only one wins.
     putting: Mutex<HashSet<ObjectName>>,
@@ -69,6 +72,8 @@ pub struct S3 {
 struct Connection {
     client: Client,
     region: String,
+    /// Where they are fetched by us.
+    keys: Option<Keys>,
     /// Counts up with every cure, so that many who fail at once make one new client.
     number: u64,
 }
@@ -91,6 +96,7 @@ impl S3 {
             endpoint: endpoint.unwrap_or_else(|| "AWS".to_owned()),
             address,
             options,
+            time: Arc::default(),
             connection: RwLock::default(),
             checksums_refused: AtomicBool::new(false),
             condition_refused: AtomicBool::new(false),
@@ -137,9 +143,9 @@ impl S3 {
         }
         let kept = slot.as_ref().map(|connection| connection.region.clone());
         let region = region.map(str::to_owned).or(kept);
-        let (client, region) =
-            self.runtime.block_on(client::connect(&self.options, &self.transport, region.as_deref()));
-        let connection = Connection { client, region, number: stale + 1 };
+        let parts = Parts { transport: &self.transport, time: &self.time, region: region.as_deref() };
+        let (client, region, keys) = self.runtime.block_on(client::connect(&self.options, parts));
+        let connection = Connection { client, region, keys, number: stale + 1 };
         *slot = Some(connection.clone());
         connection
     }
@@ -150,7 +156,7 @@ impl S3 {
         F: Future<Output = Result<T, Failure>>,
     {
         let connection = self.connection();
-        let failed = match self.runtime.block_on(request(connection.client)) {
+        let failed = match self.with_keys(&connection, &request) {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
@@ -169,7 +175,21 @@ impl S3 {
                 self.reconnect(connection.number, None)
             }
         };
-        self.runtime.block_on(request(renewed.client))
+        self.with_keys(&renewed, &request)
+    }
+
+    /// Does `request` once the keys are there: they may take a program a minute, and that is no answer
+    /// that the store owes.
+    fn with_keys<T, F>(&self, connection: &Connection, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.runtime.block_on(async {
+            if let Some(keys) = &connection.keys {
+                keys.fetched().await.map_err(error::not_fetched)?;
+            }
+            request(connection.client.clone()).await
+        })
     }
 
     /// As [`call`](Self::call), for callers that want no more than the error.
