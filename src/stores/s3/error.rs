@@ -29,6 +29,16 @@ pub(super) struct Doing {
     pub answer_timeout: Duration,
 }
 
+/// A body slower than this is given up: 2 GB a day.
+const SLOWEST_BYTES_PER_SEC: u64 = 24 << 10;
+
+impl Doing {
+    /// How long an answer may take that comes with a body of `bytes`, or to one.
+    pub fn longest(&self, bytes: u64) -> Duration {
+        self.answer_timeout.saturating_add(Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC))
+    }
+}
+
 /// What can be tried at once, before anybody hears of the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cure {

@@ -44,8 +44,6 @@ use guard::StoreTime;
 const RUNTIME_THREADS: usize = 2;
 /// How long an answer to a small request may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// A body slower than this is given up: 2 GB a day.
-const SLOWEST_BYTES_PER_SEC: u64 = 24 << 10;
 
 /// A repository in a bucket.
 pub struct S3 {
@@ -207,7 +205,7 @@ async fn within<T>(
     bytes: u64,
     request: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let limit = doing.answer_timeout + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC);
+    let limit = doing.longest(bytes);
     match tokio::time::timeout(limit, request).await {
         Ok(done) => done,
         Err(_) => Err(error::slow(doing, format!("the store did not answer within {} s", limit.as_secs()))),

@@ -160,9 +160,21 @@ fn short_body(doing: &Doing, got: u64, wanted: u64) -> Failure {
     broken_body(doing, format!("{got} of {wanted} bytes came"))
 }
 
-/// Takes what is wanted of a body. No more memory is held than that, and none before bytes come
-/// that fill it: lengths are only what a server says.
-async fn collect(doing: &Doing, mut body: ByteStream, wanted: Wanted) -> Result<Vec<u8>, Failure> {
+/// Takes what is wanted of a body, unless it comes more slowly than any may. What the operator wants
+/// slower is held back between requests, never here (`wrap::Limit`).
+async fn collect(doing: &Doing, body: ByteStream, wanted: Wanted) -> Result<Vec<u8>, Failure> {
+    let limit = doing.longest(wanted.skip.saturating_add(wanted.take));
+    match tokio::time::timeout(limit, pieces(doing, body, wanted)).await {
+        Ok(done) => done,
+        Err(_) => {
+            Err(slow(doing, format!("the object's bytes did not all come within {} s", limit.as_secs())))
+        }
+    }
+}
+
+/// No more memory is held than what is wanted, and none before bytes come that fill it: lengths are
+/// only what a server says.
+async fn pieces(doing: &Doing, mut body: ByteStream, wanted: Wanted) -> Result<Vec<u8>, Failure> {
     const AT_ONCE_MAX: u64 = 64 << 20;
     let mut bytes = Vec::with_capacity(wanted.take.min(AT_ONCE_MAX) as usize);
     let mut skip = wanted.skip;
