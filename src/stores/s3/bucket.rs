@@ -136,10 +136,11 @@ impl S3 {
     }
 
     /// Puts an object with a wrong CRC32C, which a server that looks at it refuses. Each put is
-    /// conditional where the others are: a bucket's policy may demand it.
-    pub fn checksum_use(&self, name: &ObjectName) -> Result<ChecksumUse> {
-        let doing = self.doing("try checksums", name.as_str());
-        let put = |wrong: bool| {
+    /// conditional where the others are, as a bucket's policy may demand, and has a name of its own: some
+    /// servers refuse an object only when they have stored it, and these keys may not delete.
+    pub fn checksum_use(&self, [one, two]: &[ObjectName; 2]) -> Result<ChecksumUse> {
+        let put = |name: &ObjectName, wrong: bool| {
+            let doing = self.doing("try checksums", name.as_str());
             self.call(|client| {
                 let mut request = client
                     .put_object()
@@ -157,15 +158,13 @@ impl S3 {
                 async move { within(doing, 0, async { sent.await.map_err(|e| failure(doing, e)) }).await }
             })
         };
-        match put(true) {
+        match put(one, true) {
             Ok(_) => return Ok(ChecksumUse::Ignored),
             Err(failure) if failure.is_not_implemented() => {}
             Err(failure) if failure.status.is_some_and(|status| status < 500) => {}
             Err(failure) => return Err(failure.error),
         }
-        // Some servers refuse it only when they have stored it.
-        self.delete(name)?;
-        match put(false) {
+        match put(two, false) {
             Ok(_) => Ok(ChecksumUse::Verified),
             Err(failure) if failure.may_be_about_checksums() => Ok(ChecksumUse::Refused),
             Err(failure) => Err(failure.error),
