@@ -156,7 +156,8 @@ impl<'g> Context<'g> {
         let process: Arc<dyn Process> = Arc::new(sys::RealProcess);
         let config = settings::load(global)?;
         // All of them before the first is fetched: a `cmd:` must see none of the others.
-        global.identities.iter().chain(&config.repository.keys).for_each(sys::withhold);
+        let own = global.identities.iter().chain(&config.repository.keys);
+        own.chain(config.repository.s3.references()).for_each(sys::withhold);
         let asker = Asker::new(&*process)?;
         let identities = identities(&global.identities, &asker, &*process)?;
         Ok(Self {

@@ -16,7 +16,7 @@ pub use entry::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use id::{BlobHash, ChunkId, EpochId, Hash, PackId, PartyId, RepositoryId, Ulid};
-pub use name::ObjectName;
+pub use name::{ObjectName, PROBE_FOLDER};
 pub use secret::{Secret, SecretRef};
 pub use size::{Bytes, parse_size};
 pub use span::{parse_span, span_text};

@@ -10,6 +10,10 @@ use super::error::{Error, ErrorKind, Result};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName(String);
 
+/// Where objects lie by which a store was tried out. They are no part of a repository, and stay where
+/// their maker may not delete.
+pub const PROBE_FOLDER: &str = "probe/";
+
 /// Longest name, in bytes.
 pub const NAME_MAX_BYTES: usize = 255;
 
@@ -28,6 +32,11 @@ impl ObjectName {
             );
         }
         Ok(Self(text))
+    }
+
+    /// Whether it was made to try the store out.
+    pub fn is_of_a_probe(&self) -> bool {
+        self.0.starts_with(PROBE_FOLDER)
     }
 
     /// The name as text.

@@ -70,9 +70,12 @@ impl Role {
 
     fn can(self) -> &'static str {
         match self {
-            Self::Writer => "reads and adds; deletes nothing but what a probe left",
+            Self::Writer => {
+                "reads and puts, and a put may overwrite unless something else prevents it (see create-only); \
+                 deletes nothing but what a probe left"
+            }
             Self::Pruner => "a writer that may also delete, but for config/, keys/, evidence/ and audit/",
-            Self::Drill => "reads, and adds evidence",
+            Self::Drill => "reads, and puts evidence",
             Self::Reader => "reads",
         }
     }
@@ -149,13 +152,9 @@ fn policy(role: Role, bucket: &str, prefix: &str, has_settings: bool) -> Value {
     let objects = |folder: &str| format!("arn:aws:s3:::{bucket}/{prefix}{folder}*");
     let bucket = format!("arn:aws:s3:::{bucket}");
     let mut statements = vec![
-        json!({
-            "Sid": "List",
-            "Effect": "Allow",
-            "Action": "s3:ListBucket",
-            "Resource": bucket,
-            "Condition": { "StringLike": { "s3:prefix": format!("{prefix}*") } }
-        }),
+        // Not below the prefix alone: without this right a look at an object that is missing is answered by 403,
+        // and gateways differ in whether a right that is bound to s3:prefix, which only lists send, counts.
+        json!({ "Sid": "List", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket }),
         json!({ "Sid": "Read", "Effect": "Allow", "Action": "s3:GetObject", "Resource": objects("") }),
     ];
     if let Some(folders) = role.puts() {
@@ -311,6 +310,25 @@ mod tests {
             let roles: Vec<_> =
                 permissions(provider, "bucket", "app/").iter().map(|grant| grant.role).collect();
             assert_eq!(roles, ["writer", "pruner", "drill", "reader", "create-only"], "{provider:?}");
+        }
+    }
+
+    /// Bound to a prefix, it would make 403 of a missing object.
+    #[test]
+    fn lists_are_allowed_without_a_condition() {
+        for provider in [Provider::Aws, Provider::Minio, Provider::Ceph] {
+            for role in Role::ALL {
+                let policy: Value = serde_json::from_str(&grant(provider, role.name()).text).unwrap();
+                let list = &policy["Statement"][0];
+                assert_eq!((&list["Action"], &list["Condition"]), (&json!("s3:ListBucket"), &Value::Null));
+            }
+        }
+    }
+
+    #[test]
+    fn a_writer_is_not_said_to_be_unable_to_overwrite() {
+        for provider in Provider::ALL {
+            assert!(grant(provider, "writer").about.contains("overwrite"), "{provider:?}");
         }
     }
 

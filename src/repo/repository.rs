@@ -159,15 +159,17 @@ pub fn create<C: age::Callbacks>(
     Ok(Created { repository: config.repository, root: config.root })
 }
 
+/// What a probe left is nothing: `init` tries the store out first, and may not be allowed to delete.
 fn refuse_non_empty(store: &dyn Store) -> Result<()> {
-    store.list("", &mut |meta| {
-        Err(Error::new(
+    store.list("", &mut |meta| match meta.name.is_of_a_probe() {
+        true => Ok(()),
+        false => Err(Error::new(
             ErrorKind::Refused,
             "make a repository",
             format!("the place is not empty: it holds {}", meta.name),
         )
         .on(store.describe())
-        .hint("name an empty folder or prefix; an existing repository is opened, not made"))
+        .hint("name an empty folder or prefix; an existing repository is opened, not made")),
     })
 }
 
@@ -232,14 +234,15 @@ fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
 
 /// Tells an empty place from a folder of something else.
 fn refuse_foreign_place(store: &dyn Store) -> Result<()> {
-    store.list("", &mut |meta| {
-        Err(Error::new(
+    store.list("", &mut |meta| match meta.name.is_of_a_probe() {
+        true => Ok(()),
+        false => Err(Error::new(
             ErrorKind::NotFound,
             "open the repository",
             format!("it has no config/, but holds {}", meta.name),
         )
         .on(store.describe())
-        .hint("this place holds something else, or its config/ was removed; check the address"))
+        .hint("this place holds something else, or its config/ was removed; check the address")),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Tries out what a store can do, on objects that are thrown away.
 //!
-//! They lie under [`FOLDER`], a name that no object of a repository has, and are removed
+//! They lie under [`PROBE_FOLDER`], a name that no object of a repository has, and are removed
 //! whatever happens; those that a killed probe left are removed by the next one.
 
 use std::sync::Barrier;
@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::model::id::to_hex;
-use crate::model::{ErrorKind, ObjectName, Result, Time};
+use crate::model::{ErrorKind, ObjectName, PROBE_FOLDER, Result, Time};
 use crate::ports::{Clock, Entropy, Put, Store};
 
 /// Where the probe's objects lie.
-pub const FOLDER: &str = "probe/";
+const FOLDER: &str = PROBE_FOLDER;
 
 /// How many put one name at once.
 pub const RACERS: usize = 8;
@@ -33,8 +33,10 @@ pub struct Findings {
     pub race_winners: usize,
     /// How long until a list showed what was put; `None`: not within 30 s.
     pub list_lag_after_put: Option<Duration>,
-    /// How long until a list did not show any more what was deleted.
+    /// How long until a list did not show any more what was deleted; `None` also where nothing was.
     pub list_lag_after_delete: Option<Duration>,
+    /// Why these keys may not delete: no harm for a host that only backs up.
+    pub delete_refused: Option<String>,
     /// Whether a part of an object is read as it was put.
     pub ranges: bool,
     /// By how much the store's clock is ahead of this machine's, at least; 0 where they may agree.
@@ -63,18 +65,20 @@ pub fn probe(store: &dyn Store, clock: &dyn Clock, entropy: &dyn Entropy) -> Res
     Ok(findings)
 }
 
-/// Lets `try_it` use one name of the probe's folder, and removes what it left there.
-pub fn with_one_object<T>(
+/// Lets `try_it` use two names of the probe's folder, and removes what it left there; or says, beside what
+/// `try_it` found, why something stayed.
+pub fn with_two_objects<T>(
     store: &dyn Store,
     entropy: &dyn Entropy,
-    try_it: impl FnOnce(&ObjectName) -> Result<T>,
-) -> Result<T> {
+    try_it: impl FnOnce(&[ObjectName; 2]) -> Result<T>,
+) -> Result<(T, Option<String>)> {
     let mut run = [0; 8];
     entropy.fill(&mut run)?;
-    let name = ObjectName::new(format!("{FOLDER}{}/one", to_hex(&run)))?;
-    let tried = try_it(&name);
-    let removed = store.delete(&name);
-    tried.and_then(|done| removed.map(|()| done))
+    let name = |leaf: &str| ObjectName::new(format!("{FOLDER}{}/{leaf}", to_hex(&run)));
+    let names = [name("one")?, name("two")?];
+    let tried = try_it(&names);
+    let removed = names.iter().try_for_each(|name| store.delete(name));
+    tried.map(|done| (done, removed.err().map(|error| error.to_string())))
 }
 
 struct Probe<'a> {
@@ -87,20 +91,25 @@ impl Probe<'_> {
     fn run(&self) -> Result<Findings> {
         let (first, clock_ahead_secs) = self.put_and_compare_clocks()?;
         sweep_stale(self.store, &first)?;
+        // Before a second put, which may overwrite.
+        let ranges = self.store.get_range(&first, 1000, 24)? == content(0)[1000..1024];
         let refuses_second_put = self.put_again(&first)?;
         let list_lag_after_put = self.until_listed(&first, true)?;
-        let ranges = self.store.get_range(&first, 1000, 24)? == content(0)[1000..1024];
         let mut race_winners = 0;
         for race in 0..RACES {
             race_winners = race_winners.max(self.race(race)?);
         }
-        self.store.delete(&first)?;
-        let list_lag_after_delete = self.until_listed(&first, false)?;
+        let delete_refused = self.delete(&first)?;
+        let list_lag_after_delete = match delete_refused {
+            None => self.until_listed(&first, false)?,
+            Some(_) => None,
+        };
         Ok(Findings {
             refuses_second_put,
             race_winners,
             list_lag_after_put,
             list_lag_after_delete,
+            delete_refused,
             ranges,
             clock_ahead_secs,
             left_behind: None,
@@ -123,12 +132,16 @@ impl Probe<'_> {
     fn put_again(&self, name: &ObjectName) -> Result<bool> {
         let put = self.store.put(name, &[&content(1)])?;
         let is_kept = self.store.get(name, OBJECT_BYTES as u64)? == content(0);
-        if !is_kept {
-            // What follows expects the first content.
-            self.store.delete(name)?;
-            self.store.put(name, &[&content(0)])?;
-        }
         Ok(put == Put::Exists && is_kept)
+    }
+
+    /// Deletes; or says why these keys may not. Who may create and nothing else can back up all the same.
+    fn delete(&self, name: &ObjectName) -> Result<Option<String>> {
+        match self.store.delete(name) {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Refused => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     fn until_listed(&self, name: &ObjectName, wanted: bool) -> Result<Option<Duration>> {

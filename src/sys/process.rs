@@ -26,7 +26,14 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 const STDERR_GRACE: Duration = Duration::from_secs(1);
 
 /// Our variables that say where keys and passphrases are: no program that we run needs to know.
-const WITHHELD: [&str; 3] = ["MUSTER_IDENTITY", "MUSTER_KEYS", "MUSTER_PASSPHRASE_FROM"];
+const WITHHELD: [&str; 6] = [
+    "MUSTER_IDENTITY",
+    "MUSTER_KEYS",
+    "MUSTER_PASSPHRASE_FROM",
+    "MUSTER_S3_ACCESS_KEY_ID",
+    "MUSTER_S3_SECRET_ACCESS_KEY",
+    "MUSTER_S3_SESSION_TOKEN",
+];
 
 /// More variables that programs do not inherit: they hold keys or passphrases of ours.
 static WITHHELD_TOO: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());

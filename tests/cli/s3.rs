@@ -299,6 +299,9 @@ fn the_doctor_tells_what_hurts_and_prints_permissions() {
         .map(|finding| finding["check"].as_str().unwrap())
         .collect();
     assert_eq!(bad, ["conditional-put"], "{told}");
+    host.run(&["doctor"])
+        .says("records otherwise (conditional_put = true)")
+        .says("`conditional_put = false`");
     host.run(&["doctor", "--read-only"]).ok();
     host.run(&["doctor", "--iam"])
         .ok()
@@ -308,6 +311,77 @@ fn the_doctor_tells_what_hurts_and_prints_permissions() {
     host.run(&["doctor", "--iam", "b2", "--json"]).ok().says("deleteFiles").says_not("arn:aws");
     // Also where there is no configuration yet.
     Host::new(server.endpoint()).run(&["doctor", "--iam", "aws"]).ok().says("BUCKET/PREFIX/");
+}
+
+/// Hosts that joined after `init` have not recorded what it found.
+#[test]
+fn the_doctor_says_how_to_record_what_it_found() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    host.init().ok();
+    let recorded = host.read("muster.toml");
+    let told = |config: String| {
+        std::fs::write(host.path("muster.toml"), config).unwrap();
+        host.run(&["doctor"]).ok()
+    };
+    told(recorded.clone()).says_not("write the line").says_not("records otherwise");
+    told(recorded.replace("conditional_put = true\n", ""))
+        .says("does not record it")
+        .says("write the line `conditional_put = true` below [repository.s3]");
+    told(recorded.replace("conditional_put = true", "conditional_put = false"))
+        .says("records otherwise (conditional_put = false)")
+        .says("write the line `conditional_put = true` below [repository.s3]");
+}
+
+/// Keys that may create and not delete are what a careful operator gives to a host that backs up.
+#[test]
+fn keys_that_may_not_delete_make_a_repository_and_back_up() {
+    let server = WrongServer::start(|_, asked, good| match asked.is("DELETE") {
+        true => Answer::error(403, "AccessDenied"),
+        false => good,
+    });
+    let host = Host::new(&server.endpoint);
+    host.init().ok().says("may not delete");
+    let host = host.with_docs();
+    std::fs::write(host.path("src/a"), noise(10, 1 << 20)).unwrap();
+    let told = host.run(&["doctor", "--json"]).json();
+    let finding = |check: &str| {
+        let all = told["findings"].as_array().unwrap();
+        all.iter().find(|finding| finding["check"] == check).cloned().unwrap_or_default()
+    };
+    assert_eq!(finding("delete")["judgement"], "note", "{told}");
+    assert_eq!(finding("lists")["judgement"], "good", "{told}");
+    assert_eq!(finding("store"), serde_json::Value::Null, "{told}");
+    finish(host.small_backup()).ok();
+    host.is_whole("out");
+}
+
+#[test]
+fn programs_do_not_inherit_the_keys_of_the_bucket() {
+    let server = S3Server::start();
+    let host = Host::new(server.endpoint());
+    host.init().ok();
+    host.configure(
+        "[[job]]\nname = \"app\"\nfreeze = [\"sh\", \"-c\", \"env > hook\"]\n\
+         [[job.source]]\nname = \"db\"\nkind = \"command\"\nbackup = [\"sh\", \"-c\", \"env > source; echo x\"]\n\
+         env = { OF_THE_SOURCE = \"env:BUCKET_KEY_ID\" }",
+    );
+    let mut command = host.command(&["backup"]);
+    command.env("MUSTER_S3_SESSION_TOKEN", "cmd:env > fetched; echo token").env("AWS_OWN", "inherited");
+    // The server knows no token: whether it refuses is not the point.
+    finish(command);
+    let mut command = host.command(&["backup"]);
+    command.env("AWS_OWN", "inherited").env("MUSTER_S3_ACCESS_KEY_ID", "env:BUCKET_KEY_ID");
+    finish(command).ok();
+    for file in ["fetched", "hook", "source"] {
+        let seen = host.read(file);
+        let names = seen.replace(&format!("OF_THE_SOURCE={KEY_ID}"), "");
+        for hidden in ["BUCKET_KEY", SECRET_KEY, KEY_ID, "MUSTER_S3_"] {
+            assert!(!names.contains(hidden), "{file} has {hidden}:\n{seen}");
+        }
+        assert!(seen.contains("AWS_OWN=inherited"), "{file}:\n{seen}");
+    }
+    assert!(host.read("source").contains(&format!("OF_THE_SOURCE={KEY_ID}")));
 }
 
 fn is_pack(asked: &Asked) -> bool {

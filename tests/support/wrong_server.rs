@@ -47,6 +47,8 @@ pub struct Answer {
     sent: Option<usize>,
     /// Nothing is sent at all.
     silent: bool,
+    /// The body is sent byte by byte, with a pause of so many milliseconds before each.
+    pause_ms: u64,
 }
 
 impl Answer {
@@ -70,6 +72,12 @@ impl Answer {
         self
     }
 
+    /// Sends the body byte by byte, with pauses.
+    pub fn trickle(mut self, pause_ms: u64) -> Self {
+        self.pause_ms = pause_ms;
+        self
+    }
+
     /// Closes the connection without a word.
     pub fn nothing() -> Self {
         Self { silent: true, ..Self::default() }
@@ -88,6 +96,11 @@ impl Answer {
         Self::new(status)
             .header("content-type", "text/html; charset=utf-8")
             .body("<html><head><title>Sign in</title></head><body>Welcome<br></body></html>")
+    }
+
+    /// Whether it says that the object is not there.
+    pub fn is_missing(&self) -> bool {
+        self.status == 404
     }
 
     /// What changes on the way from a good answer to the one that is sent.
@@ -273,7 +286,13 @@ fn send(stream: &mut Box<dyn ReadWrite>, asked: &Asked, answer: &Answer) -> std:
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     if !asked.is("HEAD") {
         let sent = answer.sent.unwrap_or(answer.body.len());
-        stream.write_all(&answer.body[..sent.min(answer.body.len())])?;
+        let body = &answer.body[..sent.min(answer.body.len())];
+        let at_once = if answer.pause_ms == 0 { body.len().max(1) } else { 1 };
+        for piece in body.chunks(at_once) {
+            thread::sleep(std::time::Duration::from_millis(answer.pause_ms));
+            stream.write_all(piece)?;
+            stream.flush()?;
+        }
     }
     stream.flush()?;
     Ok(answer.sent.is_none())

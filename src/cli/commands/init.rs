@@ -30,6 +30,7 @@ pub fn run(global: &Global, args: &args::Init) -> Result<Exit> {
     if let Passphrase::From(reference) = &args.passphrase {
         sys::withhold(reference);
     }
+    args.s3.iter().flat_map(S3Config::references).for_each(sys::withhold);
     let asker = Asker::new(&RealProcess)?;
     let passphrase = match &args.passphrase {
         Passphrase::None => None,

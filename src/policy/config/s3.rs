@@ -97,6 +97,11 @@ impl S3Config {
         lines
     }
 
+    /// Where its keys are.
+    pub fn references(&self) -> impl Iterator<Item = &SecretRef> {
+        [&self.access_key_id, &self.secret_access_key, &self.session_token].into_iter().flatten()
+    }
+
     /// What must hold between the settings, whoever set them.
     pub fn check(&self) -> Result<()> {
         self.wrong().map_or(Ok(()), |(why, hint)| {

@@ -1,9 +1,9 @@
 //! What a bucket is set to, and what the server makes of checksums: for `muster doctor`.
 
-use std::time::SystemTime;
-
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ChecksumAlgorithm, ObjectLockEnabled, ObjectLockLegalHoldStatus,
+    BucketVersioningStatus, ChecksumAlgorithm, ObjectLockConfiguration, ObjectLockEnabled,
+    ObjectLockLegalHoldStatus,
 };
 
 use crate::model::{ObjectName, Result};
@@ -73,20 +73,10 @@ impl S3 {
     }
 
     fn locks_of_bucket(&self) -> Fact<ObjectLock> {
-        let doing = self.doing(SETTINGS, "");
-        let lock = self.call(|client| {
-            let request = client.get_object_lock_configuration().bucket(&self.address.bucket).send();
-            let doing = &doing;
-            async move { within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await }
-        });
-        let set = match &lock {
-            Ok(output) => output.object_lock_configuration(),
-            Err(failure) if failure.code.as_deref() == Some("ObjectLockConfigurationNotFoundError") => None,
-            Err(failure) => return unknown(failure),
-        };
-        let Some(set) = set.filter(|set| set.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled))
-        else {
-            return Fact::NotThere;
+        let set = match self.lock_setting() {
+            Ok(Some(set)) => set,
+            Ok(None) => return Fact::NotThere,
+            Err(failure) => return unknown(&failure),
         };
         let default_retention = set.rule().and_then(|rule| rule.default_retention()).and_then(|default| {
             let days = default.days().or_else(|| default.years().map(|years| years * 365))?;
@@ -95,27 +85,62 @@ impl S3 {
         Fact::Known(ObjectLock { default_retention })
     }
 
+    /// `None` where the bucket has Object Lock off.
+    fn lock_setting(&self) -> Result<Option<ObjectLockConfiguration>, Failure> {
+        let doing = self.doing(SETTINGS, "");
+        let lock = self.call(|client| {
+            let request = client.get_object_lock_configuration().bucket(&self.address.bucket).send();
+            let doing = &doing;
+            async move { within(doing, 0, async { request.await.map_err(|e| failure(doing, e)) }).await }
+        });
+        let set = match lock {
+            Ok(output) => output.object_lock_configuration,
+            Err(failure) if failure.code.as_deref() == Some("ObjectLockConfigurationNotFoundError") => None,
+            Err(failure) => return Err(failure),
+        };
+        Ok(set.filter(|set| set.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled)))
+    }
+
+    /// Whether objects may be locked. Only what the server said is kept: a failed look must not make a whole
+    /// run take locked objects for free ones.
+    fn may_have_locks(&self) -> Result<bool> {
+        if let Some(known) = self.has_locks.get() {
+            return Ok(*known);
+        }
+        let has_locks = match self.lock_setting() {
+            Ok(set) => set.is_some(),
+            Err(failure) if failure.is_not_implemented() => false,
+            Err(failure) if failure.error.is_retryable() => return Err(failure.error),
+            // Who may not read the setting looks at each object.
+            Err(_) => return Ok(true),
+        };
+        Ok(*self.has_locks.get_or_init(|| has_locks))
+    }
+
     /// Why an object's bytes would outlive its deletion. A server hides a locked object when it is deleted
     /// by its name, and says that it is done.
     pub(super) fn object_lock(&self, name: &ObjectName) -> Result<Option<String>> {
-        // Who may not read the setting is told nothing, and deletes as everywhere else.
-        if !self.has_locks.get_or_init(|| matches!(self.locks_of_bucket(), Fact::Known(_))) {
+        if !self.may_have_locks()? {
             return Ok(None);
         }
         let Some(head) = self.head(name)? else { return Ok(None) };
         if head.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On) {
             return Ok(Some("a legal hold is on it".to_owned()));
         }
-        let until = head.object_lock_retain_until_date().filter(|until| **until > SystemTime::now().into());
+        // The store decides by its own clock, and not by this machine's. Where it does not tell the time, a
+        // lock counts as one that goes on.
+        let is_over = |until: &DateTime| self.time.last().is_some_and(|now| until.secs() < now);
+        let until = head.object_lock_retain_until_date().filter(|until| !is_over(until));
         let mode = head.object_lock_mode().map_or("", |mode| mode.as_str());
         Ok(until.map(|until| format!("it is locked until {until} ({mode})")))
     }
 
     /// Puts an object with a wrong CRC32C, which a server that looks at it refuses. Each put is
-    /// conditional where the others are: a bucket's policy may demand it.
-    pub fn checksum_use(&self, name: &ObjectName) -> Result<ChecksumUse> {
-        let doing = self.doing("try checksums", name.as_str());
-        let put = |wrong: bool| {
+    /// conditional where the others are, as a bucket's policy may demand, and has a name of its own: some
+    /// servers refuse an object only when they have stored it, and these keys may not delete.
+    pub fn checksum_use(&self, [one, two]: &[ObjectName; 2]) -> Result<ChecksumUse> {
+        let put = |name: &ObjectName, wrong: bool| {
+            let doing = self.doing("try checksums", name.as_str());
             self.call(|client| {
                 let mut request = client
                     .put_object()
@@ -133,15 +158,13 @@ impl S3 {
                 async move { within(doing, 0, async { sent.await.map_err(|e| failure(doing, e)) }).await }
             })
         };
-        match put(true) {
+        match put(one, true) {
             Ok(_) => return Ok(ChecksumUse::Ignored),
             Err(failure) if failure.is_not_implemented() => {}
             Err(failure) if failure.status.is_some_and(|status| status < 500) => {}
             Err(failure) => return Err(failure.error),
         }
-        // Some servers refuse it only when they have stored it.
-        self.delete(name)?;
-        match put(false) {
+        match put(two, false) {
             Ok(_) => Ok(ChecksumUse::Verified),
             Err(failure) if failure.may_be_about_checksums() => Ok(ChecksumUse::Refused),
             Err(failure) => Err(failure.error),

@@ -1,5 +1,6 @@
 //! The SDK's client: transport, trust, region and keys.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -9,7 +10,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Builder, Credentials as SdkCredentials, ProvideCredentials, Region,
+    BehaviorVersion, Builder, Credentials as SdkCredentials, IdentityCache, ProvideCredentials, Region,
     RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -19,9 +20,11 @@ use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use tokio::sync::OnceCell;
+
 use crate::model::{Error, ErrorKind, Result};
 
-use super::guard::Guard;
+use super::guard::{Guard, StoreTime};
 use super::options::{AccessKeys, Credentials, FetchKeys, S3Options};
 
 /// How long a connection may take to be made.
@@ -29,6 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection is not used again after this: many servers and balancers drop them
 /// after 20 to 60 s without saying so.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long AWS's default chain may take for keys: a profile's program, a token service. Shorter than an
+/// answer may take, so that the message is about keys. (The SDK's own limit is that of one request.)
+const CHAIN_TIMEOUT: Duration = Duration::from_secs(50);
 /// Longest file of certificates.
 const CA_MAX_BYTES: u64 = 4 << 20;
 
@@ -93,14 +99,24 @@ fn is_this_machine(endpoint: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A client with fresh keys. `region` overrides the options': where the bucket said it is.
-pub(super) async fn connect(
-    options: &S3Options,
-    transport: &SharedHttpClient,
-    region: Option<&str>,
-) -> (Client, String) {
+/// What a client is made with, beside what the options say.
+pub(super) struct Parts<'p> {
+    pub transport: &'p SharedHttpClient,
+    /// Where answers leave the time.
+    pub time: &'p Arc<StoreTime>,
+    /// Overrides the options': where the bucket said it is.
+    pub region: Option<&'p str>,
+}
+
+/// A client, its region, and keys that are yet to be fetched by us.
+pub(super) async fn connect(options: &S3Options, parts: Parts<'_>) -> (Client, String, Option<Keys>) {
+    let Parts { transport, time, region } = parts;
+    let keys = match &options.credentials {
+        Credentials::Given(fetch) => Some(Keys::new(fetch.clone())),
+        Credentials::Chain | Credentials::Profile(_) => None,
+    };
     let (credentials, found) = match &options.credentials {
-        Credentials::Given(fetch) => (Some(SharedCredentialsProvider::new(Given(fetch.clone()))), None),
+        Credentials::Given(_) => (keys.clone().map(SharedCredentialsProvider::new), None),
         Credentials::Chain => chain(options, transport, None).await,
         Credentials::Profile(name) => chain(options, transport, Some(name)).await,
     };
@@ -118,14 +134,15 @@ pub(super) async fn connect(
         // Retrying is a wrapper's business, and must not multiply.
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
+        .identity_cache(IdentityCache::lazy().load_timeout(CHAIN_TIMEOUT).build())
         // Checksums are asked for one by one: not every server knows them.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .force_path_style(options.path_style.unwrap_or(options.endpoint.is_some()))
-        .interceptor(Guard);
+        .interceptor(Guard(time.clone()));
     config.set_credentials_provider(credentials);
     config.set_endpoint_url(options.endpoint.clone());
-    (Client::from_conf(config.build()), region)
+    (Client::from_conf(config.build()), region, keys)
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -154,29 +171,45 @@ async fn chain(
     (config.credentials_provider(), config.region().map(|region| region.as_ref().to_owned()))
 }
 
-/// Keys that are fetched by us.
-struct Given(FetchKeys);
+/// Keys that are fetched by us, once for each client.
+#[derive(Clone)]
+pub(super) struct Keys {
+    fetch: FetchKeys,
+    fetched: Arc<OnceCell<SdkCredentials>>,
+}
 
-impl std::fmt::Debug for Given {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Given")
+impl Keys {
+    fn new(fetch: FetchKeys) -> Self {
+        Self { fetch, fetched: Arc::default() }
+    }
+
+    /// Waits until they are there, as long as the programs that are asked for them may take. Whoever asks
+    /// before a request does not let it run into the limit of an answer.
+    pub async fn fetched(&self) -> Result<&SdkCredentials> {
+        let fetch = || async {
+            let fetch = self.fetch.clone();
+            // It may run a program and wait for it.
+            let fetched = tokio::task::spawn_blocking(move || fetch()).await;
+            let keys = fetched.map_err(|error| Error::internal("get the keys", error.to_string()))??;
+            Ok(sdk_keys(&keys))
+        };
+        self.fetched.get_or_try_init(fetch).await
     }
 }
 
-impl ProvideCredentials for Given {
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+impl ProvideCredentials for Keys {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        let fetch = self.0.clone();
         future::ProvideCredentials::new(async move {
-            // It may run a program and wait for it.
-            let fetched = tokio::task::spawn_blocking(move || fetch()).await;
-            match fetched {
-                Ok(Ok(keys)) => Ok(sdk_keys(&keys)),
-                Ok(Err(error)) => Err(CredentialsError::invalid_configuration(error)),
-                Err(panicked) => Err(CredentialsError::unhandled(panicked)),
-            }
+            self.fetched().await.cloned().map_err(CredentialsError::invalid_configuration)
         })
     }
 }

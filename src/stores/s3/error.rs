@@ -29,6 +29,16 @@ pub(super) struct Doing {
     pub answer_timeout: Duration,
 }
 
+/// A body slower than this is given up: 2 GB a day.
+const SLOWEST_BYTES_PER_SEC: u64 = 24 << 10;
+
+impl Doing {
+    /// How long an answer may take that comes with a body of `bytes`, or to one.
+    pub fn longest(&self, bytes: u64) -> Duration {
+        self.answer_timeout.saturating_add(Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC))
+    }
+}
+
 /// What can be tried at once, before anybody hears of the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cure {
@@ -58,14 +68,17 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the server says that this object is not there.
+    /// Whether the server says that this object is not there. A bare 404 says no such thing: a proxy
+    /// whose store is away answers so too.
     pub fn is_missing_object(&self) -> bool {
-        match self.code.as_deref() {
-            Some("NoSuchKey" | "NotFound") => true,
-            Some(_) => false,
-            // The answer to HEAD has no body, and so no code.
-            None => self.status == Some(404),
-        }
+        self.code.as_deref() == Some("NoSuchKey")
+    }
+
+    /// Whether an answer to HEAD leaves open that the object is not there. It has no body, and so no
+    /// code; and who may not list the bucket is told 403 of what is missing.
+    pub fn may_be_missing(&self) -> bool {
+        matches!(self.code.as_deref(), None | Some("NoSuchKey" | "NotFound"))
+            && matches!(self.status, Some(403 | 404))
     }
 
     /// Whether an object was there already, as a conditional put tells it.
@@ -184,6 +197,18 @@ pub(super) fn slow(doing: &Doing, why: impl Into<String>) -> Failure {
         .failure(doing, None, None)
 }
 
+/// Keys that are fetched by us: that error says itself what is wrong.
+pub(super) fn not_fetched(error: Error) -> Failure {
+    let error = match error.subject() {
+        Some(_) => error,
+        None => error.on("the keys of the store"),
+    };
+    match error.remedy() {
+        Some(_) => error.into(),
+        None => error.hint("look at the keys' references in [repository.s3]").into(),
+    }
+}
+
 /// The body ended early, or the connection broke.
 pub(super) fn broken_body(doing: &Doing, why: impl Into<String>) -> Failure {
     Told::new(why, "the connection broke; if it goes on, look at the network and proxies between")
@@ -213,9 +238,14 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
             "make the bucket first, or correct the store's address, the endpoint or the region in muster.toml",
         ),
         (_, "NoSuchUpload") => Told::new(said, "an upload in parts was ended by somebody else; it is begun anew").retryable(),
-        (_, "NoSuchKey") | (404, _) => {
+        (_, "NoSuchKey") => {
             Told::new("it does not exist", "`muster check` tells what else is missing").kind(ErrorKind::NotFound)
         }
+        (404, "" | "NotFound") => Told::new(
+            "the answer is 404, and does not say what is missing, as an object store does",
+            format!("a proxy whose store is away answers so; check what stands at {}", doing.endpoint),
+        )
+        .retryable(),
         (_, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken") => Told::new(
             format!("the credentials have expired, and fetching them again gave no others ({said})"),
             "renew them; what was stored until now is kept, and the command can simply be run again",
@@ -246,6 +276,8 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
             "something between changes them, or the memory of this machine is bad",
         )
         .retryable(),
+        // Whatever the status: the end of an upload in parts is told after a 200 that came early.
+        (_, "InternalError" | "InternalFailure" | "ServiceUnavailable" | "Busy") => trouble(&said),
         (_, "RequestTimeout" | "IncompleteBody") | (408, _) => Told::new(
             format!("the store did not get all of the request in time ({said})"),
             "the connection may be too slow or broken: look at the network",
@@ -290,13 +322,17 @@ fn explain(doing: &Doing, answer: &Answer<'_>) -> Told {
             "`muster doctor --iam` prints the permissions that are needed; check also that the keys are the right ones",
         )
         .cure(answer.code.is_empty().then_some(Cure::NewKeys)),
-        (500..=599, _) => Told::new(
-            format!("the store has a problem of its own ({said})"),
-            "try later; what is stored already is kept",
-        )
-        .retryable(),
+        (500..=599, _) => trouble(&said),
         _ => Told::new(format!("the store refused ({said})"), "`muster doctor` finds out more"),
     }
+}
+
+fn trouble(said: &str) -> Told {
+    Told::new(
+        format!("the store has a problem of its own ({said})"),
+        "try later; what is stored already is kept",
+    )
+    .retryable()
 }
 
 fn said(answer: &Answer<'_>) -> String {
@@ -337,14 +373,6 @@ fn dispatch<E: StdError + Send + Sync + 'static>(
     doing: &Doing,
     error: &SdkError<E, HttpResponse>,
 ) -> Failure {
-    if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<Error>()) {
-        // The keys are fetched by us, and that error says itself what is wrong.
-        let error = Error::new(failed.kind(), failed.what(), failed.why());
-        let error = error.on(failed.subject().unwrap_or("the keys of the store"));
-        return error
-            .hint(failed.remedy().unwrap_or("look at the keys' references in [repository.s3]"))
-            .into();
-    }
     if let Some(failed) = chain(error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
         return no_keys(doing, failed);
     }
@@ -493,6 +521,10 @@ mod tests {
             (409, "OperationAborted"),
             (403, "RequestTimeTooSkewed"),
             (400, "BadDigest"),
+            // As the end of an upload in parts may be answered.
+            (200, "InternalError"),
+            (200, "SlowDown"),
+            (200, "ServiceUnavailable"),
         ] {
             assert!(told(status, code).error.is_retryable(), "{status} {code}");
         }
@@ -531,6 +563,16 @@ mod tests {
         assert!(!told(404, "NoSuchBucket").is_missing_object());
         assert_eq!(told(404, "NoSuchKey").error.kind(), ErrorKind::NotFound);
         assert!(told(404, "NoSuchKey").is_missing_object());
+    }
+
+    /// A proxy's 404 must not look like one either.
+    #[test]
+    fn a_bare_404_is_not_a_missing_object() {
+        for code in ["", "NotFound"] {
+            let failure = told(404, code);
+            assert_eq!((failure.error.kind(), failure.error.is_retryable()), (ErrorKind::Store, true));
+            assert!(!failure.is_missing_object());
+        }
     }
 
     #[test]

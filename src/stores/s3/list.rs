@@ -1,5 +1,7 @@
 //! Listing: page after page, in byte order, whole or an error.
 
+use std::borrow::Cow;
+
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, Object};
@@ -30,22 +32,15 @@ impl S3 {
             let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
             for object in page.contents() {
                 let Some(key) = object.key() else { return Err(self.odd(prefix, "an entry has no key")) };
-                let decoded;
-                let key = if is_encoded {
-                    // A key that is no text is no object of ours.
-                    let Some(text) = decode(key) else { continue };
-                    decoded = text;
-                    decoded.as_str()
-                } else {
-                    key
-                };
-                if last.as_deref().is_some_and(|last| last >= key) {
+                // A key that is no text is no object of ours.
+                let Some(key) = plain(key, is_encoded) else { continue };
+                if last.as_deref().is_some_and(|last| last >= &*key) {
                     return Err(self.odd(prefix, "the keys do not come in byte order"));
                 }
-                last = Some(key.to_owned());
-                if let Some(meta) = self.meta(prefix, key, object)? {
+                if let Some(meta) = self.meta(prefix, &key, object)? {
                     visit(meta)?;
                 }
+                last = Some(key.into_owned());
             }
             token = match (page.is_truncated(), page.next_continuation_token()) {
                 (Some(true) | None, Some(next)) if Some(next) != token.as_deref() => Some(next.to_owned()),
@@ -57,13 +52,17 @@ impl S3 {
         }
     }
 
-    /// One page. Of two keys the server lists the smaller first.
-    pub(super) fn page(
-        &self,
-        prefix: &str,
-        token: Option<&str>,
-        max_keys: Option<i32>,
-    ) -> Result<ListObjectsV2Output> {
+    /// Whether a list has the object. Of all keys that begin with its own, the server lists it first.
+    pub(super) fn is_listed(&self, name: &ObjectName) -> Result<bool> {
+        let page = self.page(name.as_str(), None, Some(1))?;
+        let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
+        let key = self.key(name);
+        let mut keys = page.contents().iter().filter_map(|object| plain(object.key()?, is_encoded));
+        Ok(keys.any(|listed| listed == key))
+    }
+
+    /// One page.
+    fn page(&self, prefix: &str, token: Option<&str>, max_keys: Option<i32>) -> Result<ListObjectsV2Output> {
         let doing = self.doing(WHAT, prefix);
         self.ask(|client| {
             let request = client
@@ -108,6 +107,11 @@ impl S3 {
 /// A look at one object gives whole seconds, and some servers list finer ones: both must agree.
 pub(super) fn whole_secs(time: &DateTime) -> Time {
     Time::new(time.secs(), 0)
+}
+
+/// A key as it is; `None` where it is no text.
+fn plain(key: &str, is_encoded: bool) -> Option<Cow<'_, str>> {
+    if is_encoded { decode(key).map(Cow::Owned) } else { Some(Cow::Borrowed(key)) }
 }
 
 /// Undoes percent-encoding, and `+` for a blank.

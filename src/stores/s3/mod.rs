@@ -21,7 +21,7 @@ mod read;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -36,14 +36,14 @@ pub use options::{
     AccessKeys, Address, Checksums, ConditionalPut, Credentials, Encryption, FetchKeys, Multipart, S3Options,
 };
 
+use client::{Keys, Parts};
 use error::{Cure, Doing, Failure};
+use guard::StoreTime;
 
 /// Threads of the runtime: requests are few and large, and hashing is done by callers.
 const RUNTIME_THREADS: usize = 2;
 /// How long an answer to a small request may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// A body slower than this is given up: 2 GB a day.
-const SLOWEST_BYTES_PER_SEC: u64 = 24 << 10;
 
 /// A repository in a bucket.
 pub struct S3 {
@@ -51,15 +51,14 @@ pub struct S3 {
     options: S3Options,
     endpoint: String,
     transport: SharedHttpClient,
+    time: Arc<StoreTime>,
     connection: RwLock<Option<Connection>>,
     /// The server refused checksums that were only tried.
     checksums_refused: AtomicBool,
     /// The server refused the condition, so that it is not sent any more.
     condition_refused: AtomicBool,
-    /// Whether the bucket has Object Lock, once somebody asked.
+    /// Whether the bucket has Object Lock, once the server said so.
     has_locks: OnceLock<bool>,
-    /// Some answer came that only a bucket that is there gives.
-    bucket_seen: AtomicBool,
     /// Names that are being put, where the server does not see to it that only one wins.
     putting: Mutex<HashSet<ObjectName>>,
     put_ended: Condvar,
@@ -71,6 +70,8 @@ pub struct S3 {
 struct Connection {
     client: Client,
     region: String,
+    /// Where they are fetched by us.
+    keys: Option<Keys>,
     /// Counts up with every cure, so that many who fail at once make one new client.
     number: u64,
 }
@@ -93,11 +94,11 @@ impl S3 {
             endpoint: endpoint.unwrap_or_else(|| "AWS".to_owned()),
             address,
             options,
+            time: Arc::default(),
             connection: RwLock::default(),
             checksums_refused: AtomicBool::new(false),
             condition_refused: AtomicBool::new(false),
             has_locks: OnceLock::new(),
-            bucket_seen: AtomicBool::new(false),
             putting: Mutex::default(),
             put_ended: Condvar::new(),
             runtime,
@@ -140,9 +141,9 @@ impl S3 {
         }
         let kept = slot.as_ref().map(|connection| connection.region.clone());
         let region = region.map(str::to_owned).or(kept);
-        let (client, region) =
-            self.runtime.block_on(client::connect(&self.options, &self.transport, region.as_deref()));
-        let connection = Connection { client, region, number: stale + 1 };
+        let parts = Parts { transport: &self.transport, time: &self.time, region: region.as_deref() };
+        let (client, region, keys) = self.runtime.block_on(client::connect(&self.options, parts));
+        let connection = Connection { client, region, keys, number: stale + 1 };
         *slot = Some(connection.clone());
         connection
     }
@@ -153,11 +154,8 @@ impl S3 {
         F: Future<Output = Result<T, Failure>>,
     {
         let connection = self.connection();
-        let failed = match self.runtime.block_on(request(connection.client)) {
-            Ok(done) => {
-                self.bucket_seen.store(true, Ordering::Relaxed);
-                return Ok(done);
-            }
+        let failed = match self.with_keys(&connection, &request) {
+            Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
         let renewed = match &failed.cure {
@@ -175,7 +173,21 @@ impl S3 {
                 self.reconnect(connection.number, None)
             }
         };
-        self.runtime.block_on(request(renewed.client))
+        self.with_keys(&renewed, &request)
+    }
+
+    /// Does `request` once the keys are there: they may take a program a minute, and that is no answer
+    /// that the store owes.
+    fn with_keys<T, F>(&self, connection: &Connection, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.runtime.block_on(async {
+            if let Some(keys) = &connection.keys {
+                keys.fetched().await.map_err(error::not_fetched)?;
+            }
+            request(connection.client.clone()).await
+        })
     }
 
     /// As [`call`](Self::call), for callers that want no more than the error.
@@ -193,7 +205,7 @@ async fn within<T>(
     bytes: u64,
     request: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let limit = doing.answer_timeout + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC);
+    let limit = doing.longest(bytes);
     match tokio::time::timeout(limit, request).await {
         Ok(done) => done,
         Err(_) => Err(error::slow(doing, format!("the store did not answer within {} s", limit.as_secs()))),

@@ -53,7 +53,9 @@ impl S3 {
         let is_refused = self.condition_refused.load(Ordering::Relaxed);
         let look_first = is_refused || self.options.conditional_put != ConditionalPut::Works;
         let _one_at_a_time = look_first.then(|| Putting::begin(self, name));
-        if look_first && self.head_object(name)?.is_some() {
+        // By a list: it is one request where HEAD needs a second one to be believed, and a policy that allows
+        // lists below the prefix alone may make 403 of what HEAD does not find.
+        if look_first && self.is_listed(name)? {
             return Ok(Some(Put::Exists));
         }
         let condition = !is_refused && self.options.conditional_put != ConditionalPut::Ignored;

@@ -119,7 +119,9 @@ impl S3 {
         }
     }
 
-    /// All that the server says of an object; `None` where it is not there.
+    /// All that the server says of an object; `None` where it is not there. That a list confirms: the
+    /// answer to HEAD does not tell a missing object from a missing bucket, from a proxy whose store is
+    /// away, or from one that its caller may not hear of.
     pub(super) fn head(&self, name: &ObjectName) -> Result<Option<HeadObjectOutput>> {
         let doing = self.doing(LOOK, name.as_str());
         let looked = self.call(|client| {
@@ -129,13 +131,7 @@ impl S3 {
         });
         match looked {
             Ok(output) => Ok(Some(output)),
-            Err(failure) if failure.is_missing_object() => {
-                // HEAD does not say what is missing. A missing bucket is no missing object.
-                if !self.bucket_seen.load(std::sync::atomic::Ordering::Relaxed) {
-                    self.page("", None, Some(1))?;
-                }
-                Ok(None)
-            }
+            Err(failure) if failure.may_be_missing() && !self.is_listed(name)? => Ok(None),
             Err(failure) => Err(failure.error),
         }
     }
@@ -164,9 +160,21 @@ fn short_body(doing: &Doing, got: u64, wanted: u64) -> Failure {
     broken_body(doing, format!("{got} of {wanted} bytes came"))
 }
 
-/// Takes what is wanted of a body. No more memory is held than that, and none before bytes come
-/// that fill it: lengths are only what a server says.
-async fn collect(doing: &Doing, mut body: ByteStream, wanted: Wanted) -> Result<Vec<u8>, Failure> {
+/// Takes what is wanted of a body, unless it comes more slowly than any may. What the operator wants
+/// slower is held back between requests, never here (`wrap::Limit`).
+async fn collect(doing: &Doing, body: ByteStream, wanted: Wanted) -> Result<Vec<u8>, Failure> {
+    let limit = doing.longest(wanted.skip.saturating_add(wanted.take));
+    match tokio::time::timeout(limit, pieces(doing, body, wanted)).await {
+        Ok(done) => done,
+        Err(_) => {
+            Err(slow(doing, format!("the object's bytes did not all come within {} s", limit.as_secs())))
+        }
+    }
+}
+
+/// No more memory is held than what is wanted, and none before bytes come that fill it: lengths are
+/// only what a server says.
+async fn pieces(doing: &Doing, mut body: ByteStream, wanted: Wanted) -> Result<Vec<u8>, Failure> {
     const AT_ONCE_MAX: u64 = 64 << 20;
     let mut bytes = Vec::with_capacity(wanted.take.min(AT_ONCE_MAX) as usize);
     let mut skip = wanted.skip;

@@ -12,6 +12,7 @@ use muster::sys::OsEntropy;
 
 mod local;
 mod s3;
+mod s3_doubts;
 mod s3_faults;
 mod suite;
 mod wrap;

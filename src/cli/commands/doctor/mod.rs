@@ -53,7 +53,8 @@ fn examine_bucket(
     let mut findings = probe::probe(&*dressed(store.clone()), &RealClock, &OsEntropy)?;
     // It may have refused the condition, and the store looked first instead.
     findings.refuses_second_put &= store.capabilities().conditional_put;
-    let checksums = probe::with_one_object(&*store, &OsEntropy, |name| store.checksum_use(name))?;
+    let (checksums, left) = probe::with_two_objects(&*store, &OsEntropy, |names| store.checksum_use(names))?;
+    findings.left_behind = findings.left_behind.or(left);
     Ok(Examined { findings, bucket: Some((store.bucket_facts(), checksums)) })
 }
 
@@ -70,7 +71,7 @@ pub fn run(context: &Context<'_>, args: &args::Doctor) -> Result<Exit> {
             Err(error) => findings.push(failed(
                 "store",
                 &error,
-                "it could not be tried out, and backups would fail so too",
+                "it could not be tried out, and backups may fail so too",
             )),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::policy::S3Config;
 use crate::report::outcome::{DoctorFinding, Judgement};
-use crate::stores::probe::RACERS;
+use crate::stores::probe::{Findings, RACERS};
 use crate::stores::s3::{BucketFacts, ChecksumUse, Fact, ObjectLock};
 
 use super::Examined;
@@ -17,11 +17,15 @@ const CLOCK_NOTED_SECS: f64 = 10.0;
 /// S3 refuses requests that are signed so far from its own time.
 const CLOCK_REFUSED_SECS: f64 = 900.0;
 
+/// How a finding is recorded: `init` does so, and hosts that came later have to.
+const RECORD_TRUE: &str = "write the line `conditional_put = true` below [repository.s3] in muster.toml";
+const RECORD_FALSE: &str = "write the line `conditional_put = false` below [repository.s3] in muster.toml";
+
 /// Everything that was found, in words.
 pub(super) fn examined(examined: &Examined, s3: &S3Config, out: &mut Vec<DoctorFinding>) {
     let found = &examined.findings;
     out.push(conditional_put(examined, s3));
-    out.push(lists(found.list_lag_after_put, found.list_lag_after_delete));
+    out.push(lists(found));
     out.push(clock(found.clock_ahead_secs));
     out.push(match found.ranges {
         true => DoctorFinding::new(
@@ -42,16 +46,32 @@ pub(super) fn examined(examined: &Examined, s3: &S3Config, out: &mut Vec<DoctorF
         out.push(checksum(*checksums));
         bucket(facts, out);
     }
-    if let Some(why) = &found.left_behind {
-        out.push(
+    clean_up(found, out);
+}
+
+/// What stayed of the probe itself.
+fn clean_up(found: &Findings, out: &mut Vec<DoctorFinding>) {
+    let next = "allow deleting below probe/ (`muster doctor --iam`), or remove them by hand";
+    match (&found.delete_refused, &found.left_behind) {
+        (Some(why), _) => out.push(
+            DoctorFinding::new(
+                "delete",
+                Note,
+                format!("these keys may not delete, so that the probe's objects stayed in probe/: {why}"),
+                "backups delete nothing and go on; prune needs the right on the one host that runs it",
+            )
+            .next(next),
+        ),
+        (None, Some(why)) => out.push(
             DoctorFinding::new(
                 "clean-up",
                 Bad,
                 format!("objects of this probe stayed in probe/: {why}"),
                 "they are small and harmless",
             )
-            .next("allow deleting below probe/ (`muster doctor --iam`), or remove them by hand"),
-        );
+            .next(next),
+        ),
+        (None, None) => {}
     }
 }
 
@@ -82,27 +102,35 @@ fn conditional_put(examined: &Examined, s3: &S3Config) -> DoctorFinding {
             told,
             "an object is created in one request and can never be overwritten by Muster",
         ),
-        (true, _) => DoctorFinding::new(
+        (true, None) => DoctorFinding::new(
             "conditional-put",
             Note,
             told,
-            "muster.toml does not say so: each put is preceded by a look, which is slower",
+            "muster.toml does not record it: each put is preceded by a look, which is slower",
         )
-        .next("set conditional_put = true in [repository.s3]"),
+        .next(RECORD_TRUE),
+        (true, Some(false)) => DoctorFinding::new(
+            "conditional-put",
+            Note,
+            told,
+            "muster.toml records otherwise (conditional_put = false): each put is preceded by a look, which is \
+             slower, and a policy that demands the condition would refuse it",
+        )
+        .next(RECORD_TRUE),
         (false, Some(true)) => DoctorFinding::new(
             "conditional-put",
             Bad,
             told,
-            "muster.toml says that it works, so that Muster does not look before it puts",
+            "muster.toml records otherwise (conditional_put = true), so that Muster does not look before it puts",
         )
-        .next("set conditional_put = false in [repository.s3]"),
+        .next(RECORD_FALSE),
         (false, None) => DoctorFinding::new(
             "conditional-put",
             Note,
             told,
             "Muster looks before it puts; names are unique by construction, so that no promise rests on it",
         )
-        .next("set conditional_put = false in [repository.s3], which saves the server a useless condition"),
+        .next(format!("{RECORD_FALSE}, which saves the server a useless condition")),
         (false, Some(false)) => DoctorFinding::new(
             "conditional-put",
             Note,
@@ -113,8 +141,11 @@ fn conditional_put(examined: &Examined, s3: &S3Config) -> DoctorFinding {
     }
 }
 
-fn lists(put: Option<Duration>, delete: Option<Duration>) -> DoctorFinding {
-    let (Some(put), Some(delete)) = (put, delete) else {
+fn lists(found: &Findings) -> DoctorFinding {
+    // Where nothing may be deleted a list shows rightly what is there.
+    let was_deleted = found.delete_refused.is_none();
+    let delete = if was_deleted { found.list_lag_after_delete } else { Some(Duration::ZERO) };
+    let (Some(put), Some(delete)) = (found.list_lag_after_put, delete) else {
         return DoctorFinding::new(
             "lists",
             Bad,
@@ -134,7 +165,10 @@ fn lists(put: Option<Duration>, delete: Option<Duration>) -> DoctorFinding {
         false => DoctorFinding::new(
             "lists",
             Good,
-            "a list shows at once what was put, and not any more what was deleted",
+            match was_deleted {
+                true => "a list shows at once what was put, and not any more what was deleted",
+                false => "a list shows at once what was put",
+            },
             "hosts see one another's work",
         ),
     }
