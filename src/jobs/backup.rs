@@ -129,7 +129,9 @@ fn backup_in(repo: &Repository, request: &BackupRequest<'_>, session: &Session<'
     let notes: Vec<String> = thaw_error.iter().map(ToString::to_string).collect();
     let mut outcome = outcome(request, &captured, &counters, warnings);
     outcome.thaw_error = notes.first().cloned();
-    outcome.alarms = (list.vanished.len() + list.gaps().len() + list.refused.len()) as u64;
+    // What a stranger or a revoked key signed hurts nobody.
+    let unusable = list.refused.iter().filter(|(_, error)| error.kind() != ErrorKind::Untrusted).count();
+    outcome.alarms = (list.vanished.len() + list.gaps().len() + unusable) as u64;
     if !request.dry_run {
         let point = Draft { repo, request, session, started, notes }.point(captured, &counters)?;
         request.cancel.check()?;

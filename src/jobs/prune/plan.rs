@@ -288,7 +288,7 @@ mod tests {
             prop_assert!(moved <= limit);
             for (used, fate) in uses.iter().zip(&plan.fates) {
                 let needed = used.blobs_live > 0;
-                prop_assert!(!needed || matches!(fate, Fate::Stay | Fate::Repack | Fate::Spare));
+                prop_assert!(!needed || matches!(fate, Fate::Stay | Fate::StayWhileYoung | Fate::Repack | Fate::Spare));
                 prop_assert!(*fate != Fate::Condemn || used.at.stored_at < facts.oldest_session);
                 prop_assert!(*fate != Fate::Repack || own.contains(&used.id));
             }
