@@ -1,7 +1,11 @@
 //! Keys: who can open, write and prove after each change of them.
 
+#[path = "keys/chain.rs"]
+mod chain;
 #[path = "support/key_world.rs"]
 mod key_world;
+#[path = "keys/rights.rs"]
+mod rights;
 
 use std::sync::{Arc, Mutex};
 

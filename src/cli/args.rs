@@ -83,6 +83,8 @@ pub enum Command {
         /// Only say what would be written.
         dry_run: bool,
     },
+    /// Takes an object away that makes readers refuse the configuration.
+    RepairConfig(RepairConfig),
     /// Keys.
     Key(Key),
     /// Prints a completion script.
@@ -106,6 +108,7 @@ impl Command {
             Self::Check(_) => "check",
             Self::Doctor(_) => "doctor",
             Self::RepairIndex { .. } => "repair index",
+            Self::RepairConfig(_) => "repair config",
             Self::Key(_) => "key",
             Self::Completions(_) => "completions",
         }
@@ -371,6 +374,24 @@ pub enum Key {
     Admit {
         /// The request.
         request: PathBuf,
+        /// What it may do beyond backing up, or not do.
+        right: Option<Right>,
+        /// The root key.
+        root: Option<SecretRef>,
+    },
+    /// Lets a writer remove other hosts' points.
+    Grant {
+        /// Its id, the beginning of it, or its name.
+        id: String,
+        /// The root key.
+        root: Option<SecretRef>,
+    },
+    /// Says on whose index entries a writer relies.
+    Share {
+        /// Its id, the beginning of it, or its name.
+        id: String,
+        /// The writers; none for its own entries alone.
+        with: Vec<String>,
         /// The root key.
         root: Option<SecretRef>,
     },
@@ -388,6 +409,26 @@ pub enum Key {
         /// The root key.
         root: Option<SecretRef>,
     },
+}
+
+/// `repair config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairConfig {
+    /// The object to take away.
+    pub remove: Option<String>,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    /// The root key, where it is not the identity given.
+    pub root: Option<SecretRef>,
+}
+
+/// A right that comes with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// May remove others' points.
+    RemoveOthers,
+    /// May only add.
+    AppendOnly,
 }
 
 /// What a host may do.

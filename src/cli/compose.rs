@@ -177,20 +177,27 @@ impl<'g> Context<'g> {
             Some(reference) => self.host_keys(reference)?,
             None => None,
         };
-        let root = self.config.repository.root.parse().map_err(|e: Error| {
-            e.on("repository.root")
-                .hint("it is the root public key that `muster init` wrote; the recovery kit has it too")
-        })?;
-        let store = self.store()?;
-        let policy = patience(access, &*store);
+        let (store, pin) = self.place(access)?;
         let with = OpenWith {
-            pin: Pin { root: Some(root), lowest: self.config.repository.lowest_config },
+            pin,
             host,
             identities: &self.identities,
             cache_root: self.cache_root()?,
             compression_level: self.config.engine.compression,
         };
-        Repository::open(dress(store, &self.config.engine, &self.cancel, access, policy), with)
+        Repository::open(store, with)
+    }
+
+    /// The store as commands use it, and what is pinned of the repository in it.
+    pub fn place(&self, access: Access) -> Result<(Arc<dyn Store>, Pin)> {
+        let root = self.config.repository.root.parse().map_err(|e: Error| {
+            e.on("repository.root")
+                .hint("it is the root public key that `muster init` wrote; the recovery kit has it too")
+        })?;
+        let pin = Pin { root: Some(root), lowest: self.config.repository.lowest_config };
+        let store = self.store()?;
+        let policy = patience(access, &*store);
+        Ok((dress(store, &self.config.engine, &self.cancel, access, policy), pin))
     }
 
     /// The configured store, with nothing around it.

@@ -17,6 +17,7 @@ use clap::Parser;
 
 use crate::model::error::Exit;
 use crate::model::{Error, ErrorKind, Result};
+use crate::sys;
 
 use args::{Command, Global, RawCli};
 use compose::Context;
@@ -46,8 +47,10 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Key(args @ args::Key::Request { .. }) => return commands::key::request(global, args),
         _ => {}
     }
-    if let Command::Key(args) = command {
-        commands::key::withhold_root(args);
+    match command {
+        Command::Key(args) => commands::key::withhold_root(args),
+        Command::RepairConfig(args) => args.root.iter().for_each(sys::withhold),
+        _ => {}
     }
     let context = Context::new(global)?;
     match command {
@@ -66,6 +69,7 @@ fn dispatch(global: &Global, command: &Command) -> Result<Exit> {
         Command::Check(args) => commands::check::run(&context, args),
         Command::Doctor(args) => commands::doctor::run(&context, args),
         Command::RepairIndex { dry_run } => commands::check::repair(&context, *dry_run),
+        Command::RepairConfig(args) => commands::key::repair_config(&context, args),
         Command::Key(args) => commands::key::run(&context, args),
     }
 }

@@ -184,6 +184,10 @@ fn commit(
     // The last moment at which stopping leaves no point.
     request.cancel.check()?;
     let hash = repo.put_point(&point)?;
+    let row = format!("{} {}", own.party(), request.job);
+    if let Err(error) = Seen::gave(repo.cache_dir(), &row, seq) {
+        tracing::warn!(%error, "the point's number was not remembered");
+    }
     let doubt = match prove_stored(repo, &point) {
         Ok(()) => None,
         Err(error) if error.kind() == ErrorKind::Limit => {
@@ -272,9 +276,10 @@ fn next_number(repo: &Repository, list: &PointList, job: &str) -> Result<(u64, O
     let own = repo.writer()?.sign.party();
     let newest = list.newest_of(&own, job);
     let row = format!("{own} {job}");
-    let seen = Seen::load(repo.cache_dir()).points.get(&row).copied().unwrap_or(0);
-    // The number of a point that is gone is not given again.
-    let seq = list.highest().get(&row).copied().unwrap_or(0).max(seen) + 1;
+    let seen = Seen::load(repo.cache_dir());
+    // The number of a point that is gone is not given again, nor that of one which no list shows yet.
+    let known = [&list.highest(), &seen.points, &seen.given].into_iter().filter_map(|of| of.get(&row));
+    let seq = known.max().copied().unwrap_or(0) + 1;
     Ok((seq, newest.map(|p| Predecessor { id: p.point.id, hash: p.hash })))
 }
 

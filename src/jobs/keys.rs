@@ -7,11 +7,13 @@ mod epochs;
 mod hosts;
 mod parties;
 mod recipients;
+mod rights;
 
 pub use epochs::Round;
-pub use hosts::{Admission, HostRole, admission, admit, request, revoke};
+pub use hosts::{Admission, HostRole, admission, admit, admit_with, request, revoke};
 pub use parties::{Party, Role, list, parties, resolve_party};
 pub use recipients::{add_recipient, remove_recipient};
+pub use rights::{Right, grant_removing, share};
 
 use age::x25519;
 

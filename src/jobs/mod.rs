@@ -8,6 +8,7 @@ pub mod keys;
 pub mod points;
 pub mod prune;
 pub mod repair;
+pub mod repair_config;
 pub mod restore;
 pub mod retention;
 pub mod session;

@@ -9,7 +9,6 @@ use crate::repo::format::{Point, RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Tombsto
 use crate::repo::layout;
 use crate::repo::points::{PointList, StoredPoint};
 use crate::repo::repository::{Repository, random};
-use crate::repo::seen::Seen;
 use crate::repo::sign::Kind;
 use crate::report::human::counted;
 use crate::report::outcome::{Acknowledged, AcknowledgedPoint, Retention, RetentionRow};
@@ -298,7 +297,7 @@ pub fn acknowledge(
     let list = repo.points()?;
     refuse_copy(&list)?;
     let mut missing = list.missing();
-    missing.extend(list.missing_at_the_end(&Seen::load(repo.cache_dir())));
+    missing.extend(list.missing_at_the_end());
     missing.retain(|m| request.job.as_ref().is_none_or(|job| m.job == *job));
     missing.sort_by(|a, b| (&a.job, a.writer, a.seq).cmp(&(&b.job, b.writer, b.seq)));
     let all = missing.len();

@@ -1,6 +1,8 @@
 //! The repository: its format (docs/FORMAT.md) and the engine that reads and writes it.
 
+mod amend;
 pub mod cbor;
+pub mod chain;
 pub mod chunker;
 pub mod evidence;
 pub mod format;

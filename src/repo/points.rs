@@ -59,6 +59,8 @@ impl Repository {
 
     /// Every point, oldest first by the store's time, with what is wrong with it.
     pub fn points(&self) -> Result<PointList> {
+        // Before the list: what another run stores and sees meanwhile is not missing from it.
+        let seen = Seen::load(self.cache_dir());
         let mut metas = Vec::new();
         self.store().list(layout::POINTS, &mut |meta| {
             metas.push(meta);
@@ -77,12 +79,10 @@ impl Repository {
             }
         }
         self.forgive_copied_store(&mut list)?;
-        let mut seen = Seen::load(self.cache_dir());
-        let before = seen.clone();
-        list.vanished = seen.take_in(list.highest());
-        if seen != before {
-            seen.save(self.cache_dir())?;
-        }
+        let highest = list.highest();
+        list.vanished = seen.vanished(&highest);
+        list.seen = seen;
+        Seen::raise(self.cache_dir(), 0, &highest)?;
         Ok(list)
     }
 
@@ -180,7 +180,16 @@ impl Repository {
             Ok(())
         })?;
         for name in names {
-            let Ok(read) = self.read_tombstone(&name) else { continue };
+            let read = match self.read_tombstone(&name) {
+                Ok(read) => read,
+                // What is not named here counts for nobody for ever: only what certainly counts for nobody
+                // now may be passed over. One that is gone since it was listed is not certain.
+                Err(error) if error.is_about_content() && error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(%error, "a tombstone is not kept");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let is_of_key = read.envelope.verify(key, self.id(), Kind::Tombstone, Some(&name)).is_ok();
             if read.envelope.signer == *party && is_of_key {
                 kept.push(read.stored);
@@ -253,6 +262,8 @@ pub struct PointList {
     pub is_copy: bool,
     /// What this host has seen before and is not there now, in words.
     pub vanished: Vec<String>,
+    /// What this host had seen before it listed them.
+    pub seen: Seen,
 }
 
 impl PointList {
@@ -320,10 +331,10 @@ impl PointList {
     }
 
     /// Points that this host has seen, newer than all that are there now.
-    pub fn missing_at_the_end(&self, seen: &Seen) -> Vec<Missing> {
+    pub fn missing_at_the_end(&self) -> Vec<Missing> {
         let highest = self.highest();
         let mut missing = Vec::new();
-        for (row, seq) in &seen.points {
+        for (row, seq) in &self.seen.points {
             let Some((writer, job)) = row.split_once(' ') else { continue };
             let Ok(writer) = writer.parse::<PartyId>() else { continue };
             let now = highest.get(row).copied().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! An open repository: the only place that reads and writes stored objects. It keeps the
 //! order of writing (docs/FORMAT.md section 9.7).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
@@ -10,10 +10,11 @@ use age::x25519;
 use minicbor::Encode;
 use zeroize::Zeroizing;
 
-use crate::model::{EpochId, Error, ErrorKind, Hash, ObjectName, PartyId, RepositoryId, Result, Time};
+use crate::model::{EpochId, Error, ErrorKind, Hash, ObjectName, PartyId, RepositoryId, Result};
 use crate::ports::{Clock, Entropy, Put, Store};
 
 use super::cbor;
+use super::chain::read_chain;
 use super::chunker::Sizes;
 use super::format::{
     ChunkerParams, Config, ConfigSecret, Epoch, EpochKind, EpochState, Label, Recipient, Times, VERSION,
@@ -25,8 +26,8 @@ use super::limits::SMALL_OBJECT_MAX_BYTES;
 use super::seal::{self, Zstd};
 use super::secrets::Derived;
 use super::seen::Seen;
-use super::sign::{Envelope, Kind, PublicKey, SignKey};
-use super::trust::{ConfigObject, Pin, Trusted, sign_config, verify_chain, verify_whole_chain};
+use super::sign::{Envelope, Kind, PublicKey};
+use super::trust::{Pin, Trusted, sign_config};
 
 /// An epoch key as far as this host has it.
 pub struct OpenEpoch {
@@ -173,7 +174,7 @@ fn refuse_non_empty(store: &dyn Store) -> Result<()> {
     })
 }
 
-fn put_new(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<()> {
+pub(super) fn put_new(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<()> {
     match store.put(name, &[bytes])? {
         Put::Created => Ok(()),
         // A put whose answer was lost, and that was tried again, finds itself.
@@ -197,61 +198,21 @@ pub fn new_epoch(kind: EpochKind, entropy: &dyn Entropy) -> Result<(Epoch, x2551
     Ok((epoch, identity))
 }
 
-fn seal_secret(secret: &ConfigSecret, meta: &x25519::Recipient) -> Result<Vec<u8>> {
+pub(super) fn seal_secret(secret: &ConfigSecret, meta: &x25519::Recipient) -> Result<Vec<u8>> {
     let plain = Zeroizing::new(cbor::encode(secret));
     seal::seal(&mut Zstd::new(3)?, meta, &plain)
-}
-
-/// Reads and verifies the config chain.
-pub fn read_chain(store: &dyn Store, pin: &Pin) -> Result<Trusted> {
-    verify_chain(read_config_objects(store)?, pin)
-}
-
-fn read_config_objects(store: &dyn Store) -> Result<Vec<ConfigObject>> {
-    let mut names = Vec::new();
-    store.list(layout::CONFIG, &mut |meta| {
-        names.push(meta.name);
-        if names.len() > 100_000 {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                "read the configuration",
-                "there are over 100,000 objects in config/",
-            ));
-        }
-        Ok(())
-    })?;
-    if names.is_empty() {
-        refuse_foreign_place(store)?;
-    }
-    names
-        .into_iter()
-        .map(|name| {
-            let bytes = store.get(&name, SMALL_OBJECT_MAX_BYTES as u64)?;
-            Ok(ConfigObject { name, bytes })
-        })
-        .collect()
-}
-
-/// Tells an empty place from a folder of something else.
-fn refuse_foreign_place(store: &dyn Store) -> Result<()> {
-    store.list("", &mut |meta| match meta.name.is_of_a_probe() {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::NotFound,
-            "open the repository",
-            format!("it has no config/, but holds {}", meta.name),
-        )
-        .on(store.describe())
-        .hint("this place holds something else, or its config/ was removed; check the address")),
-    })
 }
 
 impl Repository {
     /// Opens a repository with whatever keys are at hand.
     pub fn open(store: Arc<dyn Store>, with: OpenWith<'_>) -> Result<Self> {
-        let trusted = read_chain(&*store, &with.pin)
-            .map_err(|e| if e.subject().is_none() { e.on(store.describe()) } else { e })?;
+        let named = |e: Error| if e.subject().is_none() { e.on(store.describe()) } else { e };
+        let mut trusted = read_chain(&*store, &with.pin).map_err(named)?;
         let cache_dir = with.cache_root.join(trusted.repository().to_string());
+        // Another run on this host may have seen a newer one since this list was made.
+        if trusted.config.number < Seen::load(&cache_dir).config {
+            trusted = read_chain(&*store, &with.pin).map_err(named)?;
+        }
         let mut epochs = HashMap::new();
         for epoch in &trusted.config.epochs {
             let recipient = x25519::Recipient::from_str(&epoch.recipient).map_err(|why| {
@@ -398,9 +359,11 @@ impl Repository {
 
     /// The newest config that the store has now; it may have grown since this was opened.
     pub fn trusted_now(&self) -> Result<Trusted> {
-        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
+        // What was seen before the list was made stands in it; what another run sees meanwhile need not.
+        let lowest = self.trusted.config.number.max(Seen::load(&self.cache_dir).config);
+        let pin = Pin { root: Some(self.trusted.config.root), lowest };
         let now = read_chain(&*self.store, &pin)?;
-        refuse_rollback(&self.cache_dir, &now)?;
+        Seen::raise(&self.cache_dir, now.config.number, &BTreeMap::new())?;
         Ok(now)
     }
 
@@ -444,131 +407,6 @@ impl Repository {
             .and_then(|plain| cbor::decode(&plain, "envelope"))
             .map_err(|e| e.on(name.to_string()))
     }
-
-    // ---- changing the configuration (root) ----
-
-    /// Signs and stores the next configuration. `change` edits a copy of the newest; the
-    /// secret part is sealed anew to the current metadata epoch.
-    pub fn amend_config(
-        &self,
-        root: &SignKey,
-        now: Time,
-        new_meta: Option<&x25519::Recipient>,
-        change: impl FnOnce(&mut Config, &mut Vec<Label>) -> Result<()>,
-    ) -> Result<Trusted> {
-        if root.public() != self.trusted.config.root {
-            return Err(Error::new(
-                ErrorKind::WrongKey,
-                "change the configuration",
-                "this root key is not this repository's",
-            ));
-        }
-        self.refuse_if_amended()?;
-        let mut config = self.trusted.config.clone();
-        let mut labels = self.labels.clone();
-        config.number += 1;
-        config.parent = Some(self.trusted.hash);
-        config.made = now;
-        change(&mut config, &mut labels)?;
-        labels.sort_by_key(|l| l.party);
-        let meta = match new_meta {
-            Some(recipient) => recipient,
-            None => self.current_epoch(EpochKind::Meta)?.1,
-        };
-        let master = self.master()?;
-        config.sealed = seal_secret(&ConfigSecret { master: *master, labels }, meta)?;
-        let (name, bytes) = sign_config(&config, root);
-        put_new(&*self.store, &name, &bytes)?;
-        self.give_way(&name)?;
-        Ok(Trusted { config, hash: Hash(*blake3::hash(&bytes).as_bytes()) })
-    }
-
-    /// Two changes made at the same moment: the one whose name is lower stands, the other is taken back.
-    fn give_way(&self, own: &ObjectName) -> Result<()> {
-        let number = layout::parse_config(own).map(|(number, _)| number);
-        let mut has_lost = false;
-        self.store.list(layout::CONFIG, &mut |meta| {
-            has_lost |= layout::parse_config(&meta.name).map(|(n, _)| n) == number && meta.name < *own;
-            Ok(())
-        })?;
-        if !has_lost {
-            return Ok(());
-        }
-        self.store.delete(own)?;
-        Err(Error::new(
-            ErrorKind::Refused,
-            "change the configuration",
-            "somebody else changed it at the same moment",
-        )
-        .hint("run the command again"))
-    }
-
-    /// Two configurations of one number would be a fork, which every reader refuses.
-    fn refuse_if_amended(&self) -> Result<()> {
-        self.store.list(layout::CONFIG, &mut |meta| match layout::parse_config(&meta.name) {
-            Some((number, _)) if number > self.trusted.config.number => Err(Error::new(
-                ErrorKind::Refused,
-                "change the configuration",
-                format!("somebody wrote number {number} meanwhile"),
-            )
-            .on(self.store.describe())
-            .hint("run the command again: it will begin from the newest")),
-            _ => Ok(()),
-        })
-    }
-
-    fn master(&self) -> Result<Zeroizing<[u8; 32]>> {
-        let current = self.trusted.current_epoch(EpochKind::Meta)?.id;
-        let identity = self.epoch(&current)?.identity.as_ref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::WrongKey,
-                "change the configuration",
-                "no key at hand opens its sealed part",
-            )
-        })?;
-        let plain = Zeroizing::new(seal::open(
-            &mut Zstd::new(3)?,
-            identity,
-            &self.trusted.config.sealed,
-            SMALL_OBJECT_MAX_BYTES,
-        )?);
-        let secret: ConfigSecret = cbor::decode(&plain, "config's sealed part")?;
-        Ok(Zeroizing::new(secret.master))
-    }
-
-    /// Stores an epoch's identity for one recipient: for an epoch that is being begun under the
-    /// recipient's plain name, for one that the configuration has already under a fresh name.
-    pub fn put_key<C: age::Callbacks>(
-        &self,
-        epoch: &EpochId,
-        identity: &x25519::Identity,
-        who: &PartyId,
-        recipient: &AnyRecipient,
-        callbacks: C,
-        entropy: &dyn Entropy,
-    ) -> Result<()> {
-        let sealed = recipient.seal_identity(identity, callbacks)?;
-        let name = match self.epochs.contains_key(epoch) {
-            true => layout::added_key(epoch, who, random(entropy)?),
-            false => layout::key(epoch, who),
-        };
-        put_new(&*self.store, &name, &sealed)
-    }
-
-    /// Whether `identity` opens the key file of a party in the current metadata epoch.
-    pub fn opens_key_of(&self, who: &PartyId, identity: &dyn age::Identity) -> Result<bool> {
-        let epoch = self.trusted.current_epoch(EpochKind::Meta)?;
-        Ok(open_key_of(&*self.store, epoch, who, identity)?.is_some())
-    }
-
-    /// Every configuration so far, oldest first.
-    pub fn config_history(&self) -> Result<Vec<Config>> {
-        let pin = Pin { root: Some(self.trusted.config.root), lowest: self.trusted.config.number };
-        Ok(verify_whole_chain(read_config_objects(&*self.store)?, &pin)?
-            .into_iter()
-            .map(|t| t.config)
-            .collect())
-    }
 }
 
 /// Where these keys are older ones of a host that has newer ones by now: says so.
@@ -585,7 +423,7 @@ fn replaced(trusted: &Trusted, host: &HostKeys) -> Option<Error> {
 
 /// A config older than one that this host has seen is refused; a newer one is remembered.
 fn refuse_rollback(cache_dir: &Path, trusted: &Trusted) -> Result<()> {
-    let mut seen = Seen::load(cache_dir);
+    let seen = Seen::load(cache_dir);
     let number = trusted.config.number;
     if number < seen.config {
         return Err(Error::new(
@@ -595,11 +433,7 @@ fn refuse_rollback(cache_dir: &Path, trusted: &Trusted) -> Result<()> {
         )
         .hint("somebody who may write to the store put an older state there; restore the newer objects in config/ from a replica or the bucket's versions"));
     }
-    if number > seen.config {
-        seen.config = number;
-        seen.save(cache_dir)?;
-    }
-    Ok(())
+    Seen::raise(cache_dir, number, &BTreeMap::new())
 }
 
 fn key_files(store: &dyn Store, epoch: &EpochId) -> Result<Vec<ObjectName>> {
@@ -612,7 +446,7 @@ fn key_files(store: &dyn Store, epoch: &EpochId) -> Result<Vec<ObjectName>> {
 }
 
 /// Opens an epoch by the key files of one party: it has several where its keys rotated.
-fn open_key_of(
+pub(super) fn open_key_of(
     store: &dyn Store,
     epoch: &Epoch,
     who: &PartyId,

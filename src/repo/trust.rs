@@ -4,7 +4,10 @@
 use crate::model::{Error, ErrorKind, Hash, ObjectName, PartyId, RepositoryId, Result};
 
 use super::cbor;
-use super::format::{Config, Epoch, EpochKind, EpochState, Point, Revocation, VERSION, VersionOnly, Writer};
+use super::format::{
+    Config, Epoch, EpochKind, EpochState, Point, RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, Revocation, VERSION,
+    VersionOnly, Writer,
+};
 use super::layout;
 use super::sign::{Envelope, Kind, PublicKey, ROOT, SignKey};
 
@@ -79,7 +82,8 @@ pub fn verify_whole_chain(objects: Vec<ConfigObject>, pin: &Pin) -> Result<Vec<T
     Ok(chain)
 }
 
-fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
+/// Reads one config object, and checks what can be checked of it alone: its hash and the root's signature.
+pub fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
     let on = || object.name.to_string();
     let hash = Hash(*blake3::hash(&object.bytes).as_bytes());
     let (number, named) = layout::parse_config(&object.name)
@@ -114,6 +118,9 @@ fn decode_config(object: &ConfigObject) -> Result<(Config, Hash)> {
             return Err(refuse("it has two current epoch keys of one kind").on(on()));
         }
     }
+    if config.writers.iter().any(|w| w.rights & !(RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY) != 0) {
+        return Err(refuse("it gives a writer a right that is not known").on(on()));
+    }
     if !config.chunker.bulk.is_valid() || !config.chunker.fine.is_valid() {
         return Err(refuse("its chunk sizes are not usable").on(on()));
     }
@@ -137,13 +144,53 @@ fn check_link(before: Option<&Trusted>, config: &Config, pin: &Pin) -> Result<()
         };
     };
     if config.number == before.config.number {
-        return Err(refuse("two objects have this number: the chain was forked").on(on()));
+        return Err(refuse("two objects have this number: the chain was forked").on(on()).hint(
+            "whoever has the recovery kit finds out which one counts, and takes the other away: `muster repair config`",
+        ));
     }
+    verify_link(before, config)
+}
+
+/// Checks that a config may stand after `before`.
+pub fn verify_link(before: &Trusted, config: &Config) -> Result<()> {
+    let on = || format!("config number {}", config.number);
     let follows = config.number == before.config.number + 1
         && config.parent == Some(before.hash)
         && config.repository == before.config.repository
         && config.root == before.config.root;
-    if follows { Ok(()) } else { Err(refuse("it does not follow the one before").on(on())) }
+    if !follows {
+        return Err(refuse("it does not follow the one before").on(on()));
+    }
+    taken_away(&before.config, config).map_or(Ok(()), |why| Err(refuse(why).on(on())))
+}
+
+/// What a config takes away that must stay while a key is good, if anything: a tombstone counts by the rights
+/// that its signer has *now*, so one that loses a right would raise points whose packs are gone. Only a
+/// revocation ends rights, because it names the tombstones that stood (docs/FORMAT.md section 5.4).
+fn taken_away(before: &Config, config: &Config) -> Option<String> {
+    before.writers.iter().find_map(|old| writer_lost(old, config)).or_else(|| {
+        let is_lost = |old: &&Revocation| !config.revocations.iter().any(|new| keeps_all(old, new));
+        let lost = before.revocations.iter().find(is_lost)?;
+        Some(format!("it takes a revocation of {} back, or something that it kept", lost.party))
+    })
+}
+
+fn writer_lost(old: &Writer, config: &Config) -> Option<String> {
+    let is_key = |r: &Revocation| r.party == old.id && r.signing_key == old.signing_key;
+    if config.revocations.iter().any(is_key) {
+        return None;
+    }
+    let Some(new) = config.writers.iter().find(|w| w.id == old.id && w.signing_key == old.signing_key) else {
+        return Some(format!("it takes the key of writer {} away without revoking it", old.id));
+    };
+    let loses = old.rights & RIGHT_REMOVE_OTHERS & !new.rights != 0;
+    let is_bound = new.rights & RIGHT_APPEND_ONLY & !old.rights != 0;
+    (loses || is_bound).then(|| format!("it takes a right away from writer {}, whose key stays", old.id))
+}
+
+fn keeps_all(old: &Revocation, new: &Revocation) -> bool {
+    let is_same = old.party == new.party && old.signing_key == new.signing_key;
+    is_same && old.kept.iter().all(|hash| new.kept.binary_search(hash).is_ok())
 }
 
 impl Trusted {

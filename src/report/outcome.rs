@@ -9,6 +9,7 @@ mod doctor;
 mod key;
 mod points;
 mod prune;
+mod repair_config;
 mod restore;
 
 use std::io::{self, Write};
@@ -30,6 +31,7 @@ pub use doctor::{Doctor, DoctorFinding, Iam, IamPart, Judgement};
 pub use key::{Init, KeyChange, KeyList, KeyRecipient, KeyWriter};
 pub use points::{PointRow, PointSource, Points, RemovedPoint};
 pub use prune::{Prune, PruneBytes, Retention, RetentionRow};
+pub use repair_config::{ConfigInTheWay, RepairConfig};
 pub use restore::{Restore, RestoreSource};
 
 /// How many failures of one source stand in a document.

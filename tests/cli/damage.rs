@@ -122,10 +122,20 @@ fn a_bit_that_flipped_in_any_object_is_named_and_gives_no_wrong_byte() {
                 }
                 // Damage in the past does not keep the present from being saved, where keys and config are whole.
                 let backup = world.run(["backup"]);
-                assert!(matches!(backup.code, Some(0 | 1 | 3)), "{what}: {:?}\n{}", backup.code, backup.all());
+                assert!(
+                    matches!(backup.code, Some(0 | 1 | 3)),
+                    "{what}: {:?}\n{}",
+                    backup.code,
+                    backup.all()
+                );
                 if !["config", "keys"].iter().any(|kind| name.starts_with(kind)) {
                     // A point that cannot be read is no reason to save nothing, and one to look.
-                    assert_eq!(backup.code, Some(if name.starts_with("points") { 3 } else { 0 }), "{}", backup.all());
+                    assert_eq!(
+                        backup.code,
+                        Some(if name.starts_with("points") { 3 } else { 0 }),
+                        "{}",
+                        backup.all()
+                    );
                 }
             }
         }

@@ -8,6 +8,7 @@ mod forge;
 mod hooks;
 mod hostile;
 mod prune;
+mod rights;
 mod s3;
 mod secrets;
 mod signals;

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use muster::jobs::prune::{PruneRequest, Settings, prune};
 use muster::model::{ErrorKind, Time, Ulid};
 use muster::ports::Cancel;
-use muster::repo::format::{RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, SessionState};
-use muster::repo::keys::HostKeys;
+use muster::repo::format::SessionState;
 use muster::report::progress::{Progress, ProgressMode};
 use muster::sys::{OsEntropy, RealClock};
 use serde_json::{Value, json};
@@ -25,7 +24,7 @@ const SMALL: [&str; 2] = ["--memory", "8MiB"];
 
 impl World {
     /// Lets time pass for the store, whose time is its objects' modification time. Their order is kept.
-    fn pass(&self, secs: u64) {
+    pub fn pass(&self, secs: u64) {
         for path in self.objects("") {
             let file = std::fs::File::open(&path).unwrap();
             let before = file.metadata().unwrap().modified().unwrap();
@@ -324,7 +323,7 @@ fn a_list_that_may_lack_points_is_no_ground_to_delete_on() {
 }
 
 /// Another host with keys of its own, and a cache.
-fn second_host(world: &World) -> World {
+pub fn second_host(world: &World) -> World {
     let dir = tempfile::tempdir().unwrap();
     let other =
         World { dir, root: world.root.clone(), repository: world.repository.clone(), writer: String::new() };
@@ -341,15 +340,12 @@ fn second_host(world: &World) -> World {
     other
 }
 
-/// Gives a host other rights, as the holder of the root key may.
-fn set_rights(world: &World, keys: &HostKeys, rights: u32) {
-    let (repo, id) = (world.open(Who::Both), keys.sign.party());
-    let root = world.identities().root.unwrap();
-    repo.amend_config(&root, Time::new(0, 0), None, |config, _| {
-        config.writers.iter_mut().filter(|w| w.id == id).for_each(|w| w.rights = rights);
-        Ok(())
-    })
-    .unwrap();
+/// Gives a host new keys with other rights: a right goes only with its key.
+fn new_keys(world: &World, other: &World, right: &str) {
+    let request = other.join(&format!("request{right}"));
+    other.run(["key", "request", "--out", request.to_str().unwrap()]).ok();
+    world.with_kit(["key", "admit", request.to_str().unwrap(), right, "--yes"]).ok();
+    std::fs::rename(other.join("muster.key.new"), other.join("muster.key")).unwrap();
 }
 
 fn objects_of(world: &World) -> Vec<PathBuf> {
@@ -452,10 +448,6 @@ fn rights_say_who_removes_what() {
     world.backup();
     other.backup();
     world.pass(2 * HOUR);
-    let other_keys = HostKeys::parse(&muster::model::Secret::new(
-        std::fs::read_to_string(other.join("muster.key")).unwrap(),
-    ))
-    .unwrap();
 
     // Without a right a host removes its own alone.
     let plan = world.run(["retention", "plan", "--keep-last", "1", "--json"]).ok().json();
@@ -467,7 +459,7 @@ fn rights_say_who_removes_what() {
         .says("another host wrote it")
         .says(&first);
 
-    set_rights(&world, &other_keys, RIGHT_APPEND_ONLY);
+    new_keys(&world, &other, "--append-only");
     for args in [
         vec!["retention", "apply", "--keep-last", "1", "--yes"],
         vec!["retention", "remove", &theirs, "--yes"],
@@ -479,7 +471,7 @@ fn rights_say_who_removes_what() {
     assert_eq!(world.objects("tombstones").len(), 0);
 
     // One host with the right removes for all, and deletes what the others may not.
-    set_rights(&world, &other_keys, RIGHT_REMOVE_OTHERS);
+    new_keys(&world, &other, "--may-remove-others");
     let done = other.run(["retention", "apply", "--keep-last", "1", "--yes", "--json"]).ok().json();
     assert_eq!((done["removed"].as_u64(), done["kept"].as_u64()), (Some(2), Some(2)), "{done}");
     world.run(["points", "--all"]).ok().says("2 points removed");

@@ -105,12 +105,21 @@ fn a_writer_removes_no_other_writers_points_without_the_right() {
     still_there("that says the point is the signer's own");
     home.bury(&Tombstone { writer: own, seq: 9, ..stone(victim, own) });
     still_there("of another number");
-    home.admit(RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY);
-    home.bury(&stone(victim, own));
-    still_there("of a writer that may only add");
     home.admit(RIGHT_REMOVE_OTHERS);
     home.bury(&stone(victim, own));
     let list = home.points();
     assert!(list.removed.iter().any(|p| p.hash == victim.hash), "the right to remove does not count");
     assert!(Path::new(&home.path).join("repo/points").join(victim.point.id.to_string()).is_file());
+}
+
+#[test]
+fn a_writer_that_may_only_add_removes_nothing() {
+    let (_guard, path) = copy();
+    let keys = HostKeys::generate(&OsEntropy).unwrap();
+    let home = Home { path, other: keys.to_file("a second writer") };
+    home.admit(RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY);
+    let before = home.points();
+    let victim = before.points.last().unwrap();
+    home.bury(&stone(victim, keys.sign.party()));
+    assert!(home.points().points.iter().any(|p| p.hash == victim.hash));
 }

@@ -59,6 +59,10 @@ fn read(structure: &str, bytes: &[u8]) -> Result<()> {
             verify_chain(vec![object], &Pin { root: Some(vectors::root_key().public()), lowest: 0 })
                 .map(|_| ())
         }
+        "config chain" => {
+            let objects = cbor::decode::<Vec<Envelope>>(bytes, "chain")?.iter().map(config_object).collect();
+            verify_chain(objects, &Pin { root: Some(vectors::root_key().public()), lowest: 0 }).map(|_| ())
+        }
         "blob record" => cbor_as::<BlobRecord>(bytes),
         "extent" => cbor_as::<Extent>(bytes),
         "content" => cbor_as::<Content>(bytes),
@@ -94,6 +98,14 @@ fn read(structure: &str, bytes: &[u8]) -> Result<()> {
         "evidence" => Evidence::verify(bytes, &ulid(5), &trusted()).map(|_| ()),
         other => panic!("no structure is called {other:?}"),
     }
+}
+
+/// An envelope as it stands in `config/`.
+fn config_object(envelope: &Envelope) -> ConfigObject {
+    let (bytes, config) =
+        (cbor::encode(envelope), cbor::decode::<Config>(&envelope.payload, "config").unwrap());
+    let hash = Hash(*blake3::hash(&bytes).as_bytes());
+    ConfigObject { name: layout::config(config.number, &hash), bytes }
 }
 
 /// Malformations of one good sibling.
@@ -215,12 +227,75 @@ fn config_objects() -> Vec<Family> {
                 "two current epochs of a kind",
                 odd(&|c| c.epochs.push(Epoch { id: EpochId([9; 8]), ..c.epochs[1].clone() })),
             )
+            .bad("a right that is not known", odd(&|c| c.writers[0].rights = 4))
             .bad("signed by another key than the root's", sign(&good, &stranger))
             .bad("signed by a writer in the root's place", sign(&good, &vectors::writer_key()))
             .bad(
                 "another root, rightly signed by it",
                 sign(&Config { root: stranger.public(), ..good.clone() }, &stranger),
             ),
+    ]
+}
+
+/// Number 0, and what a change makes of it, as number 1.
+fn chain_of(before: &Config, change: &dyn Fn(&mut Config)) -> Vec<u8> {
+    let root = vectors::root_key();
+    let sign =
+        |config: &Config| Envelope::sign(&root, &config.repository, Kind::Config, None, cbor::encode(config));
+    let first = sign(before);
+    let parent = Hash(*blake3::hash(&cbor::encode(&first)).as_bytes());
+    let mut after = Config { number: 1, parent: Some(parent), ..before.clone() };
+    change(&mut after);
+    cbor::encode(&vec![first, sign(&after)])
+}
+
+/// A right ends with its key, and a revocation stays: section 5.4.
+fn config_chains() -> Vec<Family> {
+    let plain = vectors::config(b"sealed".to_vec());
+    let with_right = |rights| {
+        let mut config = plain.clone();
+        config.writers[0].rights = rights;
+        config
+    };
+    let may_remove = with_right(RIGHT_REMOVE_OTHERS);
+    let revocation = Revocation {
+        party: vectors::WRITER,
+        signing_key: plain.writers[0].signing_key,
+        trusted: Vec::new(),
+        at: Time::new(0, 0),
+        kept: vec![Hash([1; 32]), Hash([2; 32])],
+    };
+    let anew = |c: &mut Config, rights| {
+        c.revocations.push(revocation.clone());
+        c.writers[0].signing_key = SignKey::new(vectors::WRITER, &Zeroizing::new([9; 32])).public();
+        c.writers[0].rights = rights;
+    };
+    let mut revoked = plain.clone();
+    anew(&mut revoked, 0);
+    vec![
+        Family::of("config chain", chain_of(&plain, &|c| c.writers[0].rights = RIGHT_REMOVE_OTHERS)).bad(
+            "append only, to a key that was not",
+            chain_of(&plain, &|c| c.writers[0].rights = RIGHT_APPEND_ONLY),
+        ),
+        Family::of("config chain", chain_of(&may_remove, &|c| anew(c, 0)))
+            .bad("a right taken from a key that stays", chain_of(&may_remove, &|c| c.writers[0].rights = 0))
+            .bad("a key taken away without a revocation", chain_of(&may_remove, &|c| c.writers.clear()))
+            .bad(
+                "another key without a revocation",
+                chain_of(&may_remove, &|c| {
+                    anew(c, RIGHT_REMOVE_OTHERS);
+                    c.revocations.clear();
+                }),
+            ),
+        Family::of("config chain", chain_of(&may_remove, &|c| anew(c, RIGHT_APPEND_ONLY))).bad(
+            "append only, and the key the same",
+            chain_of(&may_remove, &|c| {
+                c.writers[0].rights = RIGHT_REMOVE_OTHERS | RIGHT_APPEND_ONLY;
+            }),
+        ),
+        Family::of("config chain", chain_of(&revoked, &|c| c.revocations[0].kept.push(Hash([3; 32]))))
+            .bad("a revocation taken back", chain_of(&revoked, &|c| c.revocations.clear()))
+            .bad("less kept than before", chain_of(&revoked, &|c| c.revocations[0].kept.truncate(1))),
     ]
 }
 
@@ -522,7 +597,7 @@ fn texts() -> Vec<Family> {
 }
 
 fn families() -> Vec<Family> {
-    [plain_cbor(), config_objects(), trees(), signed(), objects(), frames(), texts()]
+    [plain_cbor(), config_objects(), config_chains(), trees(), signed(), objects(), frames(), texts()]
         .into_iter()
         .flatten()
         .collect()

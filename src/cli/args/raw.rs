@@ -1,6 +1,7 @@
 //! Arguments as clap takes them. References to secrets are plain text here, so that clap
 //! never repeats a secret that was given in place of a reference.
 
+mod key;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -12,12 +13,13 @@ use crate::model::{Error, ErrorKind, Result, SecretRef, parse_size};
 use crate::policy::config::check_address;
 use crate::ports::Conflict;
 
+use self::key::{RawKey, RawRepair};
 use self::upkeep::{RawPrune, RawRetention};
 use super::s3::RawS3;
-use super::values::{PointSpec, Round, SourcePath, Subset};
+use super::values::{PointSpec, SourcePath, Subset};
 use super::{
-    Backup, Cat, Check, Command, Destination, Diff, Doctor, Find, Global, HostRole, IamProvider, Init, Key,
-    Ls, Passphrase, Points, RecipientKind, Restore, Verbosity,
+    Backup, Cat, Check, Command, Destination, Diff, Doctor, Find, Global, IamProvider, Init, Ls, Passphrase,
+    Points, Restore, Verbosity,
 };
 
 const AFTER: &str = "\
@@ -354,101 +356,6 @@ struct RawDoctor {
     iam: Option<IamProvider>,
 }
 
-#[derive(Debug, Subcommand)]
-enum RawRepair {
-    /// Rebuild the index from the packs
-    Index {
-        /// Only say what would be written
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-struct RawRoot {
-    /// The root key [default: the recovery kit given by --identity]
-    #[arg(long, value_name = "REF")]
-    root: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-enum RawKey {
-    /// List recipients and hosts
-    List,
-    /// Let one more recipient open data, what is stored already included
-    ///
-    /// Example: muster key add age1… --label office-safe --identity file:kit.txt
-    Add {
-        /// As age writes it: age1…, ssh-ed25519 …, age1yubikey1…
-        recipient: String,
-        /// Its name
-        #[arg(long, value_name = "NAME")]
-        label: Option<String>,
-        /// Refuse it if it is not of this kind
-        #[arg(long)]
-        kind: Option<RecipientKind>,
-        #[command(flatten)]
-        root: RawRoot,
-    },
-    /// Take a recipient away
-    ///
-    /// It cannot open what is backed up from now on. What it could open before, it still can.
-    Remove {
-        /// Its id, or the first letters of it
-        id: String,
-        #[command(flatten)]
-        root: RawRoot,
-    },
-    /// Make this host's keys, and a request to admit them
-    ///
-    /// Example: muster key request --out web-2.request, then where the kit is:
-    /// muster key admit web-2.request --identity file:kit.txt
-    Request {
-        /// What this host is to be
-        #[arg(long, default_value = "writer")]
-        role: HostRole,
-        /// Its name [default: the machine's name]
-        #[arg(long, value_name = "NAME")]
-        label: Option<String>,
-        /// File that the request is written to; it must not exist
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// File that the keys are written to; it must not exist
-        #[arg(long, value_name = "FILE", default_value = "muster.key")]
-        keys: PathBuf,
-    },
-    /// Admit a host that made a request
-    Admit {
-        /// The request
-        #[arg(value_name = "FILE")]
-        request: PathBuf,
-        #[command(flatten)]
-        root: RawRoot,
-    },
-    /// End a host's rights; the points that it wrote until now stay trusted
-    Revoke {
-        /// Its id, or the first letters of it
-        id: String,
-        #[command(flatten)]
-        root: RawRoot,
-    },
-    /// Begin new epoch keys
-    #[command(group = ArgGroup::new("epochs").required(true).args(["data", "metadata", "all"]))]
-    Rotate {
-        /// The data epoch
-        #[arg(long)]
-        data: bool,
-        /// The metadata epoch
-        #[arg(long)]
-        metadata: bool,
-        /// Both
-        #[arg(long)]
-        all: bool,
-        #[command(flatten)]
-        root: RawRoot,
-    },
-}
-
 impl RawCli {
     /// Checks the arguments into the types that commands work with.
     pub fn validate(self) -> Result<(Global, Command)> {
@@ -494,7 +401,7 @@ impl RawCommand {
             Self::Prune(raw) => Command::Prune(raw.validate()?),
             Self::Check(raw) => Command::Check(raw.validate()?),
             Self::Doctor(raw) => Command::Doctor(Doctor { read_only: raw.read_only, iam: raw.iam }),
-            Self::Repair(RawRepair::Index { dry_run }) => Command::RepairIndex { dry_run },
+            Self::Repair(raw) => raw.validate()?,
             Self::Key(raw) => Command::Key(raw.validate()?),
             Self::Completions { shell } => Command::Completions(shell),
         })
@@ -621,38 +528,6 @@ impl RawCheck {
     }
 }
 
-impl RawRoot {
-    fn validate(self) -> Result<Option<SecretRef>> {
-        self.root.as_deref().map(|text| reference("--root", text)).transpose()
-    }
-}
-
-impl RawKey {
-    fn validate(self) -> Result<Key> {
-        let named = |text: Option<String>| text.map(|text| label("--label", text)).transpose();
-        Ok(match self {
-            Self::List => Key::List,
-            Self::Add { recipient, label, kind, root } => {
-                Key::Add { recipient, label: named(label)?, kind, root: root.validate()? }
-            }
-            Self::Remove { id, root } => Key::Remove { id, root: root.validate()? },
-            Self::Request { role, label, out, keys } => {
-                Key::Request { role, label: named(label)?, out, keys }
-            }
-            Self::Admit { request, root } => Key::Admit { request, root: root.validate()? },
-            Self::Revoke { id, root } => Key::Revoke { id, root: root.validate()? },
-            Self::Rotate { data, all, root, .. } => {
-                let epochs = match (all, data) {
-                    (true, _) => Round::All,
-                    (false, true) => Round::Data,
-                    (false, false) => Round::Metadata,
-                };
-                Key::Rotate { epochs, root: root.validate()? }
-            }
-        })
-    }
-}
-
 /// A reference on the command line. Plain text is refused and not repeated.
 pub(super) fn reference(flag: &str, text: &str) -> Result<SecretRef> {
     text.parse().map_err(|error: Error| {
@@ -674,7 +549,7 @@ fn memory(text: &str) -> Result<u64> {
 }
 
 /// A short word that people see in lists.
-fn label(flag: &str, text: String) -> Result<String> {
+pub(super) fn label(flag: &str, text: String) -> Result<String> {
     let is_good = !text.is_empty() && text.len() <= 64 && !text.chars().any(|c| c.is_control() || c == ',');
     match is_good {
         true => Ok(text),

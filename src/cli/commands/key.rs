@@ -1,4 +1,4 @@
-//! `muster key`: who may write, and who may read.
+//! `muster key`: who may write, and who may read; `muster repair config`.
 
 use std::path::Path;
 
@@ -8,9 +8,11 @@ use crate::cli::compose::{Access, Context, host_name, identities, secret};
 use crate::cli::new_file::{PRIVATE, PUBLIC, write_new};
 use crate::cli::{confirm, exit};
 use crate::jobs::keys;
+use crate::jobs::repair_config::{self, RepairConfigRequest};
 use crate::model::error::Exit;
 use crate::model::{Error, ErrorKind, Result, Secret, SecretRef};
 use crate::repo::keys::{AnyRecipient, HostKeys, KeyRequest};
+use crate::repo::repository::Repository;
 use crate::repo::sign::SignKey;
 use crate::report::outcome::KeyChange;
 use crate::sys::{self, OsEntropy, RealClock, RealProcess};
@@ -46,7 +48,16 @@ pub fn run(context: &Context<'_>, args: &args::Key) -> Result<Exit> {
             ask(format!("{party} will not be able to open anything that is stored from now on. Go on?"))?;
             keys::remove_recipient(&repo, &by, id)?
         }
-        args::Key::Admit { request, .. } => admit(&repo, &by, request, &ask)?,
+        args::Key::Admit { request, right, .. } => admit(&repo, &by, request, right.map(right_of), &ask)?,
+        args::Key::Grant { id, .. } => {
+            let party = keys::resolve_party(&repo, id)?;
+            ask(format!("{party} will be able to remove every host's points. Go on?"))?;
+            keys::grant_removing(&repo, &by, id)?
+        }
+        args::Key::Share { id, with, .. } => {
+            ask_to_share(&repo, id, with, &ask)?;
+            keys::share(&repo, &by, id, with)?
+        }
         args::Key::Revoke { id, .. } => {
             let party = keys::resolve_party(&repo, id)?;
             ask(format!("Nothing that {party} signs from now on will be trusted. Go on?"))?;
@@ -58,9 +69,10 @@ pub fn run(context: &Context<'_>, args: &args::Key) -> Result<Exit> {
 }
 
 fn admit(
-    repo: &crate::repo::repository::Repository,
+    repo: &Repository,
     by: &keys::Authority<'_, Asker>,
     file: &Path,
+    right: Option<keys::Right>,
     ask: &dyn Fn(String) -> Result<()>,
 ) -> Result<KeyChange> {
     let shown = file.display().to_string();
@@ -81,9 +93,10 @@ fn admit(
         "drill" => "a drill host, which can open every backup",
         _ => "a writer, which can store points and see all names and sizes",
     };
+    let with = right.map_or_else(String::new, |right| format!("; {}", right.sentence()));
     match admission {
         keys::Admission::New(_) => ask(format!(
-            "Admit {:?} ({}, signing key {}) as {role}?",
+            "Admit {:?} ({}, signing key {}) as {role}{with}?",
             body.label, body.party, body.signing_key
         ))?,
         keys::Admission::Renewal(_, party) => {
@@ -92,13 +105,48 @@ fn admit(
                 label => format!(", the new name {label:?}"),
             };
             ask(format!(
-                "Give {party} the new signing key {}{name} and revoke its old one?",
+                "Give {party} the new signing key {}{name} and revoke its old one{with}?",
                 body.signing_key
             ))?;
         }
         keys::Admission::Already(_) => {}
     }
-    keys::admit(repo, by, &request, None)
+    keys::admit_with(repo, by, &request, None, right)
+}
+
+fn right_of(right: args::Right) -> keys::Right {
+    match right {
+        args::Right::RemoveOthers => keys::Right::RemoveOthers,
+        args::Right::AppendOnly => keys::Right::AppendOnly,
+    }
+}
+
+fn ask_to_share(
+    repo: &Repository,
+    id: &str,
+    with: &[String],
+    ask: &dyn Fn(String) -> Result<()>,
+) -> Result<()> {
+    if with.is_empty() {
+        return Ok(());
+    }
+    let party = keys::resolve_party(repo, id)?;
+    let others = with.iter().map(|name| Ok(keys::resolve_party(repo, name)?.to_string()));
+    let others = others.collect::<Result<Vec<_>>>()?.join(" and ");
+    ask(format!(
+        "{party} will rely on {others}: whoever has their keys can make its new points unreadable. Go on?"
+    ))
+}
+
+/// `muster repair config`: works where no repository opens any more.
+pub fn repair_config(context: &Context<'_>, args: &args::RepairConfig) -> Result<Exit> {
+    let changes = args.remove.is_some() && !args.dry_run;
+    let (store, pin) = context.place(if changes { Access::Write } else { Access::Read })?;
+    let root = root_key(context, args.root.as_ref())?;
+    let request =
+        RepairConfigRequest { root: &root, pin, remove: args.remove.as_deref(), dry_run: args.dry_run };
+    let ask = |question: String| confirm::confirm(&question, context.global.yes);
+    exit::finish(&repair_config::repair_config(&*store, &request, &ask)?, context.global.json)
 }
 
 fn round(round: args::Round) -> keys::Round {
@@ -115,6 +163,8 @@ fn reference(args: &args::Key) -> Option<&SecretRef> {
         args::Key::Add { root, .. }
         | args::Key::Remove { root, .. }
         | args::Key::Admit { root, .. }
+        | args::Key::Grant { root, .. }
+        | args::Key::Share { root, .. }
         | args::Key::Revoke { root, .. }
         | args::Key::Rotate { root, .. } => root.as_ref(),
     }

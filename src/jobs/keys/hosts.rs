@@ -13,7 +13,9 @@ use crate::report::outcome::KeyChange;
 
 use super::epochs::{self, Holder, Round};
 use super::recipients::{already_used, user_of};
-use super::{Authority, Change, Party, Role, check_label, parties, pin_hint, require_root, resolve_party};
+use super::{
+    Authority, Change, Party, Right, Role, check_label, parties, pin_hint, require_root, resolve_party,
+};
 
 /// What a host asks to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +136,31 @@ fn refuse_used_keys(repo: &Repository, body: &KeyRequestBody) -> Result<()> {
     Ok(())
 }
 
+/// Rights come with a key, and only a writer has any.
+fn check_right(
+    repo: &Repository,
+    body: &KeyRequestBody,
+    admission: &Admission,
+    right: Option<Right>,
+) -> Result<()> {
+    let Some(right) = right else { return Ok(()) };
+    match admission {
+        Admission::New(HostRole::Drill) | Admission::Renewal(HostRole::Drill, _) => Err(refused(
+            "a drill host stores and removes no points, so it has no such rights",
+            "admit it without --may-remove-others and --append-only",
+        )),
+        Admission::Already(_)
+            if repo.trusted().writer(&body.party).is_none_or(|w| w.rights & right.bit() == 0) =>
+        {
+            Err(refused(
+                "these keys are admitted already, without that right",
+                "`muster key grant` lets a writer remove others' points; to make a host append only, make new keys for it with `muster key request`",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Admits a host, or gives a host that is there its new keys. `label` stands above the name in
 /// the request.
 pub fn admit<C: age::Callbacks>(
@@ -142,14 +169,27 @@ pub fn admit<C: age::Callbacks>(
     request: &KeyRequest,
     label: Option<&str>,
 ) -> Result<KeyChange> {
+    admit_with(repo, by, request, label, None)
+}
+
+/// The same with a right. New keys have the rights of the old ones where `right` is none.
+pub fn admit_with<C: age::Callbacks>(
+    repo: &Repository,
+    by: &Authority<'_, C>,
+    request: &KeyRequest,
+    label: Option<&str>,
+    right: Option<Right>,
+) -> Result<KeyChange> {
     require_root(repo, by.root)?;
-    match admission(repo, request)? {
-        (body, Admission::New(role)) => admit_new(repo, by, role, &body, label),
-        (body, Admission::Renewal(role, party)) => {
+    let (body, admission) = admission(repo, request)?;
+    check_right(repo, &body, &admission, right)?;
+    match admission {
+        Admission::New(role) => admit_new(repo, by, role, &body, label, right),
+        Admission::Renewal(role, party) => {
             let wanted = Some(body.label.as_str()).filter(|label| !label.is_empty());
-            renew(repo, by, role, &body, &party, label.or(wanted).unwrap_or(&party.label))
+            renew(repo, by, role, &body, &party, label.or(wanted).unwrap_or(&party.label), right)
         }
-        (_, Admission::Already(party)) => Ok(KeyChange {
+        Admission::Already(party) => Ok(KeyChange {
             action: "admit".to_owned(),
             id: Some(party.id.to_string()),
             file: None,
@@ -166,6 +206,7 @@ fn admit_new<C: age::Callbacks>(
     role: HostRole,
     body: &KeyRequestBody,
     label: Option<&str>,
+    right: Option<Right>,
 ) -> Result<KeyChange> {
     // New keys for a host that was never admitted: its id is its name until it gets a better one.
     let id_text = body.party.to_string();
@@ -179,7 +220,7 @@ fn admit_new<C: age::Callbacks>(
             id: body.party,
             signing_key: body.signing_key,
             recipient: body.recipient.clone(),
-            rights: 0,
+            rights: right.map_or(0, Right::bit),
             shares_with: Vec::new(),
         }),
         HostRole::Drill => {
@@ -198,13 +239,22 @@ fn admit_new<C: age::Callbacks>(
         id: Some(id.to_string()),
         file: None,
         config: Some(config),
-        done: format!("admitted {} {label} ({id}), signing key {}", role.role().word(), body.signing_key),
+        done: format!(
+            "admitted {} {label} ({id}), signing key {}{}",
+            role.role().word(),
+            body.signing_key,
+            with_right(right)
+        ),
         next: vec![
             "compare the signing key with the one that the host shows".to_owned(),
             needs_of(role).to_owned(),
             pin_hint(config),
         ],
     })
+}
+
+fn with_right(right: Option<Right>) -> String {
+    right.map_or_else(String::new, |right| format!("; {}", right.sentence()))
 }
 
 fn needs_of(role: HostRole) -> &'static str {
@@ -230,6 +280,7 @@ fn renew<C: age::Callbacks>(
     body: &KeyRequestBody,
     before: &Party,
     label: &str,
+    right: Option<Right>,
 ) -> Result<KeyChange> {
     check_label(repo, label, Some(body.party))?;
     let renamed = if label == before.label {
@@ -242,7 +293,7 @@ fn renew<C: age::Callbacks>(
     epochs::hand_over(repo, by, &Holder::host(recipient_id, &body.recipient)?, role.round())?;
     let mut change = Change::of(repo);
     change.next.revocations.push(revocation);
-    replace_keys(&mut change.next, body, recipient_id);
+    replace_keys(&mut change.next, body, recipient_id, right);
     change.name(body.party, label);
     let config = change.commit(repo, by, Some(role.round()))?.config.number;
     let id = body.party;
@@ -259,9 +310,10 @@ fn renew<C: age::Callbacks>(
         file: None,
         config: Some(config),
         done: format!(
-            "{} {label} ({id}{renamed}) has new keys, signing key {}; the old ones are revoked",
+            "{} {label} ({id}{renamed}) has new keys, signing key {}; the old ones are revoked{}",
             role.role().word(),
-            body.signing_key
+            body.signing_key,
+            with_right(right)
         ),
         next,
     })
@@ -272,8 +324,10 @@ fn recipient_id(config: &Config, party: &PartyId) -> PartyId {
     config.drills.iter().find(|d| d.id == *party).map_or(*party, |d| d.recipient)
 }
 
-fn replace_keys(config: &mut Config, body: &KeyRequestBody, recipient_id: PartyId) {
+fn replace_keys(config: &mut Config, body: &KeyRequestBody, recipient_id: PartyId, right: Option<Right>) {
     for writer in config.writers.iter_mut().filter(|w| w.id == body.party) {
+        // A new key may have less than the old one had: its revocation keeps the tombstones that stood.
+        writer.rights = right.map_or(writer.rights, Right::bit);
         writer.signing_key = body.signing_key;
         writer.recipient.clone_from(&body.recipient);
     }

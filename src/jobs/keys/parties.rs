@@ -3,7 +3,10 @@
 use crate::model::{Error, ErrorKind, PartyId, Result};
 use crate::repo::format::{Config, EpochKind};
 use crate::repo::repository::Repository;
+use crate::repo::sign::PublicKey;
 use crate::report::outcome::{KeyList, KeyRecipient, KeyWriter};
+
+use super::rights;
 
 /// What a party is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,18 +132,21 @@ fn recipients(repo: &Repository) -> Vec<KeyRecipient> {
 
 fn active_hosts(repo: &Repository) -> Vec<KeyWriter> {
     let config = &repo.trusted().config;
-    let writers = config.writers.iter().map(|w| (w.id, "writer", w.signing_key));
-    let drills = config.drills.iter().map(|d| (d.id, "drill", d.signing_key));
-    writers
-        .chain(drills)
-        .map(|(id, role, key)| KeyWriter {
-            id: id.to_string(),
-            label: label(repo, &id),
-            role: role.to_owned(),
-            status: "active".to_owned(),
-            public_key: key.to_string(),
-        })
-        .collect()
+    let host = |id: &PartyId, role: &str, key: &PublicKey| KeyWriter {
+        id: id.to_string(),
+        label: label(repo, id),
+        role: role.to_owned(),
+        status: "active".to_owned(),
+        rights: Vec::new(),
+        shares_with: Vec::new(),
+        public_key: key.to_string(),
+    };
+    let writers = config.writers.iter().map(|w| KeyWriter {
+        rights: rights::in_words(w.rights),
+        shares_with: w.shares_with.iter().map(PartyId::to_string).collect(),
+        ..host(&w.id, "writer", &w.signing_key)
+    });
+    writers.chain(config.drills.iter().map(|d| host(&d.id, "drill", &d.signing_key))).collect()
 }
 
 /// Revoked keys, those that were rotated included; earlier configurations tell their roles.
@@ -154,6 +160,8 @@ fn revoked_hosts(repo: &Repository, history: &[Config]) -> Vec<KeyWriter> {
             label: label(repo, &r.party),
             role: if was_drill(&r.party) { "drill" } else { "writer" }.to_owned(),
             status: "revoked".to_owned(),
+            rights: Vec::new(),
+            shares_with: Vec::new(),
             public_key: r.signing_key.to_string(),
         })
         .collect()

@@ -109,6 +109,10 @@ pub struct KeyWriter {
     pub role: String,
     /// `active` or `revoked`.
     pub status: String,
+    /// What it may do beyond its role, and what it may not: `may-remove-others`, `append-only`.
+    pub rights: Vec<String>,
+    /// Ids of the writers on whose index entries it relies.
+    pub shares_with: Vec<String>,
     /// The public signing key.
     pub public_key: String,
 }
@@ -135,19 +139,43 @@ impl Outcome for KeyList {
         }
         recipients.render(out)?;
         writeln!(out, "hosts:")?;
-        let columns = [("ID", Left), ("ROLE", Left), ("STATUS", Left), ("LABEL", Left), ("PUBLIC KEY", Left)];
+        let columns = [
+            ("ID", Left),
+            ("ROLE", Left),
+            ("STATUS", Left),
+            ("LABEL", Left),
+            ("RIGHTS", Left),
+            ("SHARES WITH", Left),
+            ("PUBLIC KEY", Left),
+        ];
         let mut hosts = Table::new(&columns).indented(2);
         for row in &self.writers {
-            hosts.row([&row.id, &row.role, &row.status, &row.label, &row.public_key]);
+            let (rights, shared) = (or_dash(row.rights.join(" ")), or_dash(self.names_of(&row.shares_with)));
+            hosts.row([&row.id, &row.role, &row.status, &row.label, &rights, &shared, &row.public_key]);
         }
         hosts.render(out)
+    }
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+impl KeyList {
+    /// Names of writers, or the ids of those that have none.
+    fn names_of(&self, ids: &[String]) -> String {
+        let named = |id: &String| {
+            let label = self.writers.iter().find(|w| w.id == *id).map(|w| w.label.clone());
+            label.filter(|label| !label.is_empty()).unwrap_or_else(|| id.clone())
+        };
+        ids.iter().map(named).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Every other `muster key` command.
 #[derive(Clone, Debug, Serialize)]
 pub struct KeyChange {
-    /// `add`, `remove`, `request`, `admit`, `revoke`, `rotate`.
+    /// `add`, `remove`, `request`, `admit`, `grant`, `share`, `revoke`, `rotate`.
     pub action: String,
     /// The key it was about.
     pub id: Option<String>,

@@ -358,6 +358,8 @@ fn key_outcomes() {
             label: "web-1".into(),
             role: "writer".into(),
             status: "active".into(),
+            rights: vec!["may-remove-others".into()],
+            shares_with: vec!["aa".into(), "dd".into()],
             public_key: "ed1".into(),
         }],
     };
