@@ -278,7 +278,8 @@ fn next_number(repo: &Repository, list: &PointList, job: &str) -> Result<(u64, O
     let row = format!("{own} {job}");
     let seen = Seen::load(repo.cache_dir());
     // The number of a point that is gone is not given again, nor that of one which no list shows yet.
-    let known = [&list.highest(), &seen.points, &seen.given].into_iter().filter_map(|of| of.get(&row));
+    let highest = list.highest();
+    let known = [&highest, &seen.points, &seen.given].into_iter().filter_map(|of| of.get(&row));
     let seq = known.max().copied().unwrap_or(0) + 1;
     Ok((seq, newest.map(|p| Predecessor { id: p.point.id, hash: p.hash })))
 }
