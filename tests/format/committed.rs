@@ -24,6 +24,9 @@ use crate::support::{
 /// Where the committed repository's files stood when they were backed up.
 const ROOT: &str = "/tmp/muster-repository-v1";
 
+/// SHA-256 over the lines `NAME SHA256` of all its files, sorted.
+const FROZEN: &str = "ba83677da3e823a8dd9a0fe0076da9acbb1b54c06f4838ac64d1daf2875f3c80";
+
 fn committed() -> PathBuf {
     folder().join("repository-v1")
 }
@@ -181,6 +184,26 @@ fn another_root_is_not_trusted() {
     let refused = muster(&home, &["points"]);
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("pinned"), "{refused:?}");
+}
+
+/// Version 1 is frozen, and with it this repository: it opens for ever, so it never changes.
+#[test]
+fn it_is_the_one_that_was_frozen() {
+    fn lines(root: &Path, folder: &Path, all: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                lines(root, &path, all);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                all.push(format!("{name} {}\n", sha256(&fs::read(&path).unwrap())));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    lines(&committed(), &committed(), &mut all);
+    all.sort();
+    assert_eq!(sha256(all.concat().as_bytes()), FROZEN);
 }
 
 #[test]
