@@ -1,7 +1,7 @@
 //! Object names, in one place.
 
 use crate::model::id::to_hex;
-use crate::model::{EpochId, Hash, ObjectName, PackId, PartyId, Result, Ulid};
+use crate::model::{EpochId, Hash, ObjectName, PackId, PartyId, Result, Time, Ulid};
 
 /// Folders of the repository.
 pub const CONFIG: &str = "config/";
@@ -31,6 +31,20 @@ pub enum PackKind {
     #[n(1)]
     Meta,
 }
+
+/// A pack in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackAt {
+    /// What kind.
+    pub kind: PackKind,
+    /// Its size.
+    pub size: u64,
+    /// The store's time of it.
+    pub stored_at: Time,
+}
+
+/// A blob's place: its pack, and its offset there.
+pub type BlobAt = (PackId, u32);
 
 fn name(text: String) -> ObjectName {
     // Built from hex digits, decimal digits, ULIDs and fixed words only.

@@ -15,7 +15,7 @@ use crate::model::{
 use super::format::Point;
 use super::index::segment::{ROWS_HELD, Segment};
 use super::index::{Index, Location};
-use super::layout::PackKind;
+use super::layout::{BlobAt, PackAt, PackKind};
 use super::limits::TREE_LEVELS_MAX;
 use super::reader::Reader;
 use super::session::Condemnation;
@@ -26,20 +26,6 @@ use super::tree::{Node, Record, load};
 pub const SPARSE_PERCENT: u64 = 30;
 /// Compacting opens blobs of which less than this share is live, in percent.
 const COMPACT_PERCENT: u64 = 70;
-
-/// A pack in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackAt {
-    /// What kind.
-    pub kind: PackKind,
-    /// Its size.
-    pub size: u64,
-    /// The store's time of it.
-    pub stored_at: Time,
-}
-
-/// A blob's place: its pack, and its offset there.
-pub type BlobAt = (PackId, u32);
 
 /// Whom a point's writer trusts to have sealed what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

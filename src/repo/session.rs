@@ -8,9 +8,8 @@ use crate::ports::ObjectMeta;
 
 use super::cbor;
 use super::format::{Condemned, Session, SessionState};
-use super::layout;
+use super::layout::{self, BlobAt, PackAt};
 use super::limits::SMALL_OBJECT_MAX_BYTES;
-use super::live::{BlobAt, PackAt};
 use super::repository::Repository;
 use super::sign::{Envelope, Kind};
 use super::trust::Trusted;

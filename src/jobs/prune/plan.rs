@@ -199,8 +199,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::layout::PackKind;
-    use crate::repo::live::PackAt;
+    use crate::repo::layout::{PackAt, PackKind};
     use proptest::prelude::*;
 
     const NOW: i64 = 1_000_000;

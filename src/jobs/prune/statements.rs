@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::model::{ObjectName, PackId, PartyId, Time};
 use crate::repo::format::{Condemned, SparseBlobs};
-use crate::repo::live::{BlobAt, PackAt, PackUse};
+use crate::repo::layout::{BlobAt, PackAt};
+use crate::repo::live::PackUse;
 use crate::repo::session::{Condemnation, Mark, Verdict};
 
 /// Most packs in one mark: it stays well below the size of a small object.

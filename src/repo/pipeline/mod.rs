@@ -25,9 +25,8 @@ use crate::ports::Cancel;
 
 use super::format::{EpochKind, Totals};
 use super::index::{Index, Location};
-use super::layout::PackKind;
+use super::layout::{BlobAt, PackKind};
 use super::limits::{CHUNK_MAX_BYTES, GROUP_MAX_BYTES, PACK_TARGET_BYTES};
-use super::live::BlobAt;
 use super::reader::Reader;
 use super::repository::Repository;
 use super::session::Condemnation;
