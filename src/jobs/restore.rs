@@ -144,13 +144,21 @@ pub fn restore(repo: &Repository, request: &RestoreRequest<'_>) -> Result<Restor
     let selected_all = plan.sources.iter().all(|(_, selection)| selection.paths.is_empty());
     request.progress.stage("restoring", selected_all.then_some(items), selected_all.then_some(bytes));
     if request.conflict != Conflict::Refuse && !request.dry_run {
-        let targets: Vec<_> = plan.sources.iter().map(|(s, _)| (request.target)(&s.name).1).collect();
+        let targets = plan.sources.iter().map(|(s, _)| (request.target)(&s.name));
+        // Where there is nothing, nothing is in the way.
+        let is_there = |target: &RestoreTarget| match target {
+            RestoreTarget::Folder(folder) => folder.symlink_metadata().is_ok(),
+            RestoreTarget::Original => true,
+        };
+        let targets: Vec<_> = targets.filter(|(target, _)| is_there(target)).map(|(_, text)| text).collect();
         let more = match request.conflict {
             Conflict::Mirror => ", and what is not in the point will be REMOVED",
             _ => "",
         };
         let question = format!("What is in the way at {} will be replaced{more}. Go on?", targets.join(", "));
-        (request.confirm)(&question)?;
+        if !targets.is_empty() {
+            (request.confirm)(&question)?;
+        }
     }
     let reader = Reader::new(repo, &index, (request.memory_bytes / 4) as usize).until(request.cancel);
     for (source, selection) in &plan.sources {

@@ -362,8 +362,9 @@ impl PointList {
         let mut found: Vec<String> = self
             .missing()
             .into_iter()
-            .map(|Missing { writer, job, seq, .. }| {
-                format!("point number {seq} of job {job} by writer {writer} is gone, and nobody with the right to has removed it")
+            .map(|Missing { writer, job, seq, named }| {
+                let object = named.map(|named| format!(" ({})", layout::point(&named.id))).unwrap_or_default();
+                format!("point number {seq} of job {job} by writer {writer}{object} is gone, and nobody with the right to has removed it")
             })
             .collect();
         found.extend(self.points.iter().chain(&self.removed).filter_map(|p| self.wrong_predecessor(p)));
