@@ -110,7 +110,7 @@ fn with_the_writers_keys_alone_nothing_is_restored() {
 #[test]
 fn nothing_in_the_store_is_in_the_clear() {
     let world = world();
-    let clear = [CONTENT, NAME, XATTR, "canary-on-stderr", "canary-in-a-link", "docs", "dump", "app"];
+    let clear = [CONTENT, NAME, XATTR, "canary-on-stderr", "canary-in-a-link", "docs", "dump"];
     let noise = noise(5, 4 << 20);
     for file in world.objects("") {
         let bytes = std::fs::read(&file).unwrap();
