@@ -14,7 +14,7 @@ use crate::repo::pipeline::{self, CaptureStats, Counters, Options, Pipeline, Sin
 use crate::repo::points::PointList;
 use crate::repo::reader::Reader;
 use crate::repo::repository::{Repository, random};
-use crate::repo::seen::Seen;
+use crate::repo::seen::{Seen, row};
 use crate::repo::session::Condemnation;
 use crate::repo::sign::SignKey;
 use crate::repo::trust::Trusted;
@@ -184,8 +184,7 @@ fn commit(
     // The last moment at which stopping leaves no point.
     request.cancel.check()?;
     let hash = repo.put_point(&point)?;
-    let row = format!("{} {}", own.party(), request.job);
-    if let Err(error) = Seen::gave(repo.cache_dir(), &row, seq) {
+    if let Err(error) = Seen::gave(repo.cache_dir(), &row(&own.party(), &request.job), seq) {
         tracing::warn!(%error, "the point's number was not remembered");
     }
     let doubt = match prove_stored(repo, &point) {
@@ -275,7 +274,7 @@ fn lock(path: &std::path::Path) -> Result<std::fs::File> {
 fn next_number(repo: &Repository, list: &PointList, job: &str) -> Result<(u64, Option<Predecessor>)> {
     let own = repo.writer()?.sign.party();
     let newest = list.newest_of(&own, job);
-    let row = format!("{own} {job}");
+    let row = row(&own, job);
     let seen = Seen::load(repo.cache_dir());
     // The number of a point that is gone is not given again, nor that of one which no list shows yet.
     let highest = list.highest();

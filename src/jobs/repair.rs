@@ -80,12 +80,7 @@ pub fn repair_index(repo: &Repository, request: &RepairIndexRequest<'_>) -> Resu
     let (packs_read, packs_unread) = ((repair.packs.len() - unread.len()) as u64, unread.len() as u64);
     let chunks_dropped = repair.dropped()?;
     repair.name_gone_packs();
-    let damaged: Vec<Hash> = report
-        .refused
-        .iter()
-        .filter(|(_, error)| error.kind() == ErrorKind::Damaged)
-        .filter_map(|(name, _)| layout::parse_index(name))
-        .collect();
+    let damaged: Vec<Hash> = report.damaged().collect();
     let is_whole = damaged.is_empty() && repair.is_as_the_packs_say(&unread)?;
     if is_whole {
         repair.objects = 0;

@@ -10,7 +10,7 @@ use super::format::{Point, Predecessor, RIGHT_APPEND_ONLY, RIGHT_REMOVE_OTHERS, 
 use super::layout;
 use super::limits::{POINT_MAX_BYTES, SMALL_OBJECT_MAX_BYTES};
 use super::repository::Repository;
-use super::seen::Seen;
+use super::seen::{Seen, row};
 use super::sign::{Envelope, Kind, PublicKey};
 use super::trust::Trusted;
 
@@ -281,7 +281,7 @@ impl PointList {
     pub fn highest(&self) -> BTreeMap<String, u64> {
         let mut highest: BTreeMap<String, u64> = BTreeMap::new();
         let mut count = |writer: &PartyId, job: &str, seq: u64| {
-            let known = highest.entry(format!("{writer} {job}")).or_default();
+            let known = highest.entry(row(writer, job)).or_default();
             *known = seq.max(*known);
         };
         for StoredPoint { point, .. } in self.points.iter().chain(&self.removed) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Error, Result};
+use crate::model::{Error, PartyId, Result};
 
 /// The highest numbers seen. Kept in the cache folder; losing it loses only this memory,
 /// and `lowest_config` in `muster.toml` stays.
@@ -21,6 +21,11 @@ pub struct Seen {
     /// that it is missing from one says nothing.
     #[serde(default)]
     pub given: BTreeMap<String, u64>,
+}
+
+/// What a writer's points of one job are counted under.
+pub fn row(writer: &PartyId, job: &str) -> String {
+    format!("{writer} {job}")
 }
 
 fn path(cache_dir: &Path) -> PathBuf {

@@ -160,10 +160,7 @@ impl View {
     /// What the plan comes to.
     pub fn tell(&self, plan: &Plan, outcome: &mut Prune) {
         let tally = Tally::of(&self.uses, plan);
-        let is_damaged = |(name, error): &&(ObjectName, Error)| {
-            error.kind() == ErrorKind::Damaged && layout::parse_index(name).is_some()
-        };
-        outcome.damaged += self.synced.refused.iter().filter(is_damaged).count() as u64;
+        outcome.damaged += self.synced.damaged().count() as u64;
         outcome.packs = self.uses.len() as u64;
         outcome.points = self.points.points.iter().filter(|p| !p.is_void).count() as u64;
         outcome.bytes.live = tally.live;

@@ -44,6 +44,14 @@ pub struct SyncReport {
     pub superseded_by: HashMap<Hash, HashSet<Hash>>,
 }
 
+impl SyncReport {
+    /// Objects whose bytes are not what their names say.
+    pub fn damaged(&self) -> impl Iterator<Item = Hash> {
+        let damaged = self.refused.iter().filter(|(_, error)| error.kind() == ErrorKind::Damaged);
+        damaged.filter_map(|(name, _)| layout::parse_index(name))
+    }
+}
+
 /// What replaces what. An object can only replace objects of its own signer: otherwise one bad
 /// host could make the others' chunks unfindable.
 #[derive(Default)]

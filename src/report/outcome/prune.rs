@@ -80,9 +80,7 @@ impl Prune {
             self.warnings.push(format!("the store does not let go of some packs: {why}"));
         }
     }
-}
 
-impl Prune {
     /// Counts a pack as waiting that was counted as deleted: it is not condemned any more.
     pub fn keep_waiting(&mut self, size: u64) {
         self.packs_deleted -= 1;
